@@ -165,6 +165,19 @@ class DataSection(ReadingSection):
         description="Fraction of the training conversations that is held out if validation is "
         "null.",
     )
+    replay: Uris | None = Field(
+        None,
+        description="Earlier conversations that are learned again beside those of train, against "
+        "forgetting. They are named and read like those of train. What repeats a conversation of "
+        "validation or train is left out.",
+    )
+    replay_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Fraction of the rows of an epoch that are of replay. Which of its "
+        "conversations are chosen depends on their content and training.seed.",
+    )
     references: Literal["first", "all"] = Field(
         "all",
         description="Train on the first reference summary of each conversation, or on all of "

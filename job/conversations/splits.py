@@ -86,7 +86,7 @@ def hold_out(
     """
     texts = [_words_of(conversation) for conversation in conversations]
     groups = _groups(texts)
-    shares = {group: _share(group, seed) for group in groups}
+    shares = {group: share_of(group, seed) for group in groups}
     if len(shares) < 2:
         raise DataError(
             f"data.train: {len(conversations)} conversations, of which {len(shares)} differ from "
@@ -222,7 +222,7 @@ def _groups(texts: Sequence[str]) -> list[str]:
     return [group_by_text[text] for text in texts]
 
 
-def _share(digest: str, seed: int) -> float:
+def share_of(digest: str, seed: int) -> float:
     """Return a number in [0, 1) that is evenly spread over digests."""
     return int.from_bytes(blake2b(f"{seed}:{digest}".encode(), digest_size=8).digest()) / 2**64
 

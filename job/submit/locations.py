@@ -29,7 +29,10 @@ def models_read(config: ModelConfig) -> list[Place]:
     found = []
     if config.model.base is not None:
         found.append(Place("model.base", config.model.base))
-    if not isinstance(config, TrainConfig) and config.adapter is not None:
+    if isinstance(config, TrainConfig):
+        if config.training.start_from is not None:
+            found += _adapter("training.start_from", config.training.start_from, config)
+    elif config.adapter is not None:
         found += _adapter("adapter", config.adapter, config)
     if isinstance(config, EvaluateConfig) and config.champion is not None:
         found += _adapter("champion", config.champion, config)
@@ -116,7 +119,9 @@ def _data(config: ModelConfig) -> dict[str, str | list[str] | None]:
 
     found: dict[str, str | list[str] | None]
     if isinstance(config, TrainConfig):
-        found = {"data.train": config.data.train, "data.validation": config.data.validation}
+        data = config.data
+        found = {"data.train": data.train, "data.validation": data.validation}
+        found["data.replay"] = data.replay
     else:
         found = {"input": config.input, "train": config.train, "summaries": config.summaries}
     for number, regression in enumerate(config.publish.regressions):
@@ -143,7 +148,7 @@ def _output_folder(config: ModelConfig) -> str:
     return config.output
 
 
-def _adapter(key: str, named: str, config: SummarizeConfig | EvaluateConfig) -> list[Place]:
+def _adapter(key: str, named: str, config: ModelConfig) -> list[Place]:
     """Return the adapter, that which it names if it is a pointer, and its base.
 
     An adapter that cannot be read is reported by the plan.

@@ -64,6 +64,8 @@ def _splits(run: Run) -> list[Split]:
         "train": as_list(data.train),
         "validation": as_list(data.validation or data.train),
     }
+    if data.replay:
+        uris = {"replay": as_list(data.replay)} | uris  # scores are of the last
     splits = []
     for name, uri in uris.items():
         splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))

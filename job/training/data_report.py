@@ -47,6 +47,15 @@ def counts_lines(examples: Examples) -> list[str]:
         f"{counts['overlapping']:,} of train also in validation, "
         f"{counts['dropped_overlap']:,} dropped from train"
     )
+    replay = examples.replay
+    if replay:
+        lines.append(
+            f"{'replay':10} {replay.conversations:>7,} conversations, {replay.rows:,} rows of "
+            f"{replay.wanted:,} by data.replay_share; left out: {replay.in_validation:,} of "
+            f"validation, {replay.in_train:,} of train"
+        )
+        if replay.rows < replay.wanted:
+            lines.append("warning: there is less to replay than data.replay_share asks for")
     if examples.why_without:
         lines.append(f"without reference: {examples.why_without}")
     return lines

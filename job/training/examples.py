@@ -23,6 +23,7 @@ from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
+from job.training.replay import Replay, choose_replay
 
 NO_REPEATS = Repeats()
 
@@ -42,11 +43,15 @@ class Examples:
     files: dict[str, str]  # by split, a digest of the files' names, sizes and versions
     of_train: "SplitFacts"
     of_validation: "SplitFacts"
+    replay: Replay | None = None  # the last ones of `train`, which `of_train` leaves out
     stored_as: str | None = None  # the name of their folder in the cache, if they are there
 
     def digests(self) -> dict[str, str]:
         """Return a digest of the content by split, which must be the same in a resumed run."""
-        return {"train": self.of_train.digest, "validation": self.of_validation.digest}
+        digests = {"train": self.of_train.digest, "validation": self.of_validation.digest}
+        if self.replay:
+            digests["replay"] = self.replay.digest
+        return digests
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of conversations by split, and of those left out."""
@@ -57,6 +62,7 @@ class Examples:
             "overlapping": len(self.overlap),
             "dropped_overlap": self.dropped_overlap,
             "unclear_speakers": self.of_train.unclear + self.of_validation.unclear,
+            **({"replay": self.replay.counts()} if self.replay else {}),
         }
 
 
@@ -91,8 +97,10 @@ def read_examples(config: TrainConfig) -> Examples:
     files = list_files(config)
     everything = read_strictly(files["train"], data)
     others = read_strictly(files["validation"], data) if data.validation else []
+    earlier = read_strictly(files["replay"], data) if data.replay else []
     allowed = config.limits.max_unreferenced_fraction
-    why = _check_references({"train": everything, "validation": others}, allowed)
+    read = {"train": everything, "validation": others, "replay": earlier}
+    why = _check_references(read, allowed)
 
     cleaning = resolve_steps(data, everything)
     train = _with_reference(everything, cleaning)
@@ -115,8 +123,13 @@ def read_examples(config: TrainConfig) -> Examples:
     sources = {conversation.source for conversation in validation}
     uncleaned = [each for each in (others or everything) if each.source in sources]
     digests = _digests(files)
+    replayed: list[Conversation] = []
+    replay = None
+    if data.replay:
+        again = _with_reference(earlier, cleaning)
+        replayed, replay = choose_replay(again, kept, validation, data, config.training.seed)
     return Examples(
-        kept,
+        [*kept, *replayed],
         validation,
         without,
         why,
@@ -127,6 +140,7 @@ def read_examples(config: TrainConfig) -> Examples:
         digests,
         split_facts(kept, compared.train),
         split_facts(validation, compared.validation),
+        replay,
     )
 
 
@@ -188,10 +202,13 @@ def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
     data = config.data
     selection = Selection.of(data)
     validation = as_list(data.validation) if data.validation else []
-    return {
+    files = {
         "train": list_inputs(as_list(data.train), config.storage, selection),
         "validation": list_inputs(validation, config.storage, selection),
     }
+    if data.replay:
+        files["replay"] = list_inputs(as_list(data.replay), config.storage, selection)
+    return files
 
 
 def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:

@@ -47,7 +47,7 @@ WITHOUT_EFFECT = {
         "start_from",  # an address; the fingerprint has the digest of the adapter
     },
     # The addresses of the data; the fingerprint has digests of its content.
-    "data": {"train", "validation", "include", "exclude"},
+    "data": {"train", "validation", "replay", "include", "exclude"},
     "generation": {"max_batch_tokens", "max_batch_size", "deterministic"},
 }
 
@@ -106,6 +106,8 @@ def fingerprint(
     training = config.training
     if training.adapter_from != "last_step" or training.patience:
         ignored["training"] = ignored["training"] - EVALUATIONS
+    if config.data.replay is None:
+        ignored["data"] = ignored["data"] | {"replay_share"}
     if training.adapter_from != "best_metric":
         ignored["training"] = ignored["training"] | {"selection"}
 

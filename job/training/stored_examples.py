@@ -25,6 +25,7 @@ from job.storage.open import InputFile
 from job.telemetry import recorded_warnings, warn
 from job.training.examples import Examples, SplitFacts, list_files, read_examples
 from job.training.prepared import prepared_data
+from job.training.replay import Replay
 
 TRAIN = "train.jsonl"
 OTHERS = "others.json"
@@ -132,6 +133,7 @@ def _load(folder: Path) -> tuple[Examples, Warnings]:
             "cleaning": tuple(fields["cleaning"]),
             "of_train": _facts(fields["of_train"]),
             "of_validation": _facts(fields["of_validation"]),
+            "replay": Replay(**fields["replay"]) if fields["replay"] else None,
             "stored_as": folder.name,
         }
     )

@@ -1,0 +1,96 @@
+"""Claims about earlier data that is learned again: how much, which, and never what scores."""
+
+from typing import Any
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.errors import DataError, MissingError
+from job.preflight.training import plan_training
+from job.training import journal
+from job.training.examples import Examples, read_examples
+from job.training.stored_examples import read_examples_once
+from tests.training.conftest import records, write_jsonl
+
+
+@pytest.fixture
+def replayed(config, tmp_path) -> dict[str, Any]:
+    """Forty earlier conversations: two of validation and one of train are among them."""
+    config["data"]["replay"] = str(
+        write_jsonl(tmp_path / "earlier.jsonl", [*records(37, first=200), *records(2, first=100)])
+    )
+    config["data"]["replay_share"] = 0.25
+    return config
+
+
+def read(config: dict[str, Any]) -> Examples:
+    return read_examples(TrainConfig.model_validate(config))
+
+
+def ids(examples: Examples) -> list[str]:
+    return [each.id for each in examples.train]
+
+
+def test_the_share_is_of_the_rows_of_an_epoch(replayed):
+    examples = read(replayed)
+    assert examples.of_train.references == 48
+    assert (examples.replay.rows, examples.replay.conversations) == (16, 8), "16 of 64 rows"
+    assert ids(examples)[:24] == [f"c{number}" for number in range(24)]
+    first = read(replayed | {"data": replayed["data"] | {"references": "first"}})
+    assert (first.replay.rows, first.replay.wanted) == (8, 8)
+
+
+def test_which_are_chosen_depends_on_content_and_seed_alone(replayed, tmp_path):
+    chosen = set(ids(read(replayed))[24:])
+    turned = [*records(2, first=100), *records(37, first=200)][::-1]
+    replayed["data"]["replay"] = str(write_jsonl(tmp_path / "turned.jsonl", turned))
+    assert set(ids(read(replayed))[24:]) == chosen
+    replayed["training"]["seed"] = 7
+    assert set(ids(read(replayed))[24:]) != chosen
+
+
+def test_what_repeats_validation_or_train_is_not_replayed(replayed, tmp_path):
+    near = records(1, first=101)[0]
+    near["turns"][2]["text"] += " Thanks."
+    earlier = [*records(3, first=200), near | {"id": "near"}, *records(1, first=5)]
+    replayed["data"]["replay"] = str(write_jsonl(tmp_path / "some.jsonl", earlier))
+    examples = read(replayed)
+    assert sorted(ids(examples)[24:]) == ["c200", "c201", "c202"]
+    assert (examples.replay.in_validation, examples.replay.in_train) == (1, 1)
+    assert (examples.replay.rows, examples.replay.wanted) == (6, 16)
+
+
+def test_nothing_left_to_replay_ends_plan_and_training_alike(replayed, places):
+    replayed["data"]["replay"] = replayed["data"]["train"]
+    with pytest.raises(DataError, match=r"none of its 24 conversations is left: 0 .*24 repeat"):
+        read(replayed)
+    assert isinstance(plan_training(TrainConfig.model_validate(replayed)).error, DataError)
+    replayed["data"]["replay"] = "nowhere.jsonl"
+    with pytest.raises(MissingError, match="nowhere"):
+        read(replayed)
+
+
+def test_replay_is_part_of_a_runs_identity_by_its_content(replayed, tmp_path):
+    def identity(config: dict[str, Any]) -> dict[str, Any]:
+        loaded = TrainConfig.model_validate(config)
+        return journal.fingerprint(loaded, read(config).digests())
+
+    first = identity(replayed)
+    copy = write_jsonl(tmp_path / "copy.jsonl", records(37, first=200))
+    assert identity(replayed | {"data": replayed["data"] | {"replay": str(copy)}}) == first
+    assert identity(replayed | {"data": replayed["data"] | {"replay_share": 0.5}}) != first
+    without = dict(replayed["data"])
+    del without["replay"], without["replay_share"]
+    plain = identity(replayed | {"data": without})
+    assert "replay" not in str(plain), "as before there was the key"
+
+
+def test_a_plan_reports_what_is_replayed_and_counts_its_rows(replayed, places):
+    loaded = TrainConfig.model_validate(replayed)
+    checks = {check.name: check for check in plan_training(loaded).checks}
+    text = "8 conversations, 16 rows of 16 by data.replay_share; left out: 2 of validation, 0 of"
+    assert text in checks["data"].found
+    assert checks["rows"].facts["train"]["rows"] == 64
+    again = read_examples_once(loaded)
+    assert again.stored_as is not None
+    assert (again.replay, len(list(again.train))) == (read(replayed).replay, 32)
