@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from transformers import TrainingArguments
 
 from job.model import Model
 from job.telemetry import warn
@@ -22,6 +23,13 @@ class Precision:
 
     dtype: torch.dtype
     context: Callable[[], AbstractContextManager[object]]
+
+
+def dtype_of(settings: TrainingArguments) -> torch.dtype:
+    """Return the dtype in which a training with these settings computes."""
+    if settings.bf16:
+        return torch.bfloat16
+    return torch.float16 if settings.fp16 else torch.float32
 
 
 def choose_forward(model: Model, base: Model, precision: Precision, joins_rows: bool) -> None:

@@ -114,7 +114,7 @@ class OwnIntervals(TrainerCallback):  # type: ignore[misc]
 class LossWindow(TrainerCallback):  # type: ignore[misc]
     """Store in each checkpoint what transformers does not, and an exact resume needs.
 
-    That is the sum of losses since the last log, of which the next mean is made, and the size of
+    That are the sums since the last log, of which the next means are made, and the size of
     micro-batches, which may have become smaller for want of memory. Each rank has a file of its
     own, as the sums differ. Must be called before PublishCheckpoints at a save.
     """
@@ -130,6 +130,7 @@ class LossWindow(TrainerCallback):  # type: ignore[misc]
         window = json.loads(path.read_text(encoding="utf-8"))
         # transformers has just set both to their values for a new training.
         self._trainer._tr_loss += window["loss_sum"]
+        self._trainer.sums += self._trainer.sums.new_tensor(window["sums"])
         self._trainer._globalstep_last_logged = window["last_logged_step"]
         budget = self._trainer.budget
         self._trainer.budget = replace(budget, tokens=window["micro_batch_tokens"])
@@ -137,6 +138,7 @@ class LossWindow(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         window = {
             "loss_sum": self._trainer._tr_loss.item(),
+            "sums": self._trainer.sums.tolist(),
             "last_logged_step": self._trainer._globalstep_last_logged,
             "micro_batch_tokens": self._trainer.budget.tokens,
         }

@@ -32,7 +32,11 @@ from job.training.random_state import own_gpus
 class Recomputation:
     """The recomputation of a model in training, which begins without any, and may need more."""
 
-    def __init__(self, model: Model, is_by_memory: bool, ranks: int = 1) -> None:
+    def __init__(
+        self, model: Model, is_by_memory: bool, ranks: int = 1, sequences: int = 1
+    ) -> None:
+        # A row of preferences has several sequences, padded to the longest of them.
+        self._sequences = sequences
         self._model = model  # an adapter on a base, not wrapped
         self._base = model.get_base_model()
         # Those that are left. Empty if the config has decided.
@@ -44,7 +48,7 @@ class Recomputation:
     def choose(self, row_tokens: int, rows: int) -> None:
         """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
         self.is_chosen = True
-        need = measure_need(self._model, self._base, row_tokens, rows)
+        need = self._measure(row_tokens, rows)
         free_memory()
         level = self._levels[-1]
         if need is not None:
@@ -57,7 +61,7 @@ class Recomputation:
         The config must not have decided on recomputation.
         """
         self.is_chosen = True
-        need = measure_need(self._model, self._base, row_tokens, 1)
+        need = self._measure(row_tokens, 1)
         free_memory()
         if need is None:
             self._set(self._levels[-1])
@@ -72,7 +76,7 @@ class Recomputation:
 
         It did in an earlier attempt, so nothing is added for what was not measured.
         """
-        need = measure_need(self._model, self._base, row_tokens, 1)
+        need = self._measure(row_tokens, 1)
         free_memory()
         if need is None or level not in self._levels:
             return False
@@ -90,6 +94,10 @@ class Recomputation:
             return False
         self._set(self._levels[0])
         return True
+
+    def _measure(self, row_tokens: int, rows: int) -> PassNeed | None:
+        tokens = row_tokens // self._sequences
+        return measure_need(self._model, self._base, tokens, rows * self._sequences)
 
     def _set(self, level: int | None) -> None:
         set_level(self._base, level)

@@ -202,9 +202,9 @@ def read_rows(file: Path) -> Rows:
     return Rows(Dataset.from_file(str(file)), counts)
 
 
-def lengths_of(rows: Any) -> list[int]:
+def lengths_of(rows: Any, name: str = "input_ids") -> list[int]:
     """Return the number of tokens of each row of a dataset, without reading the tokens."""
-    column = rows.with_format("arrow")[:]["input_ids"]
+    column = rows.with_format("arrow")[:][name]
     lengths: list[int] = []
     for chunk in column.chunks:
         lengths += chunk.value_lengths().to_pylist()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from job.training.batches import (
 )
 from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
-from job.training.forward import Precision, choose_forward
+from job.training.forward import Precision, choose_forward, dtype_of
 from job.training.passes import Passes, device_name
 from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
@@ -67,6 +68,9 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
     without it.
     """
 
+    rows_of_a_row = 1  # sequences that a row of this method has in a pass
+    number_of_sums = 0  # that are logged beside the loss
+
     def __init__(self, needs: Needs, **named: Any) -> None:
         project_learned_tokens_only()
         super().__init__(**named)
@@ -78,27 +82,36 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
             has_scaler=self.args.fp16,
         )
         self._needs = needs
+        self._rows_at_once = max(1, needs.rows_at_once // self.rows_of_a_row)
         # Of the evaluation in progress, what `judge` found in each batch.
         self._findings: list[torch.Tensor] = []
+        # Of this rank since the last log, of what is logged beside the loss.
+        self.sums = torch.zeros(self.number_of_sums, dtype=torch.float64, device=self.args.device)
         self.evaluation_seconds: list[float] = []  # by evaluation, with its sample summaries
         self._is_forward_chosen = False
         self._attention = self.model.config.get_text_config()._attn_implementation
         self.ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
-        self._collator = self.make_collator()
+        self.collator = self.make_collator()
         # By row, in the order of the dataset: TRL has packed it if it was to.
         self._lengths = self.lengths_of_rows(self.train_dataset)
         # As many tokens as the longest rows have: no micro-batch needs more memory than they do.
         self.budget = Budget(
-            needs.rows_at_once * max(self._lengths),
+            needs.rows_at_once * max(self._lengths) // self.rows_of_a_row,
             TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
             joins_rows=self.padding_free,
         )
         self.evaluation_budget = self.budget
         self._fills_memory = needs.fills_memory
         self._recomputation = Recomputation(
-            self.model, needs.chooses_recomputation, self.ranks.count
+            self.model, needs.chooses_recomputation, self.ranks.count, self.rows_of_a_row
         )
         self.passes = Passes({}, device_name())  # `fit` gives it those of the attempts before
+
+    def prepare_rows(self, model: Model) -> None:
+        """Collective, before the first step: compute what the loss needs of rows beside them."""
+
+    def begin_step(self, model: Model, step: StepBatch) -> None:
+        """Collective, before each step: compute what its loss needs of all its rows."""
 
     def lengths_of_rows(self, rows: Any) -> list[int]:
         """Return the tokens of each row of a dataset, as micro-batches have them."""
@@ -128,12 +141,10 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         as many.
         """
         rows_per_step = self.args.train_batch_size * self.ranks.count
-        grouped = self._lengths
-        if self.args.train_sampling_strategy != "group_by_length":
-            grouped = [1] * len(self._lengths)
-        order = EpochSampler(
-            grouped, self.args.train_batch_size, self.args.data_seed, self._present_epoch
-        )
+        is_grouped = self.args.train_sampling_strategy == "group_by_length"
+        grouped = self._lengths if is_grouped else [1] * len(self._lengths)
+        rows, seed = self.args.train_batch_size, self.args.data_seed
+        order = EpochSampler(grouped, rows, seed, lambda: int(self.state.epoch or 0))
         sampler = StepSampler(order, self._lengths, rows_per_step, self.ranks)
         return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=list)
 
@@ -142,7 +153,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         lengths = self.lengths_of_rows(rows)
         sampler = EvaluationSampler(lengths, self.evaluation_budget, self.ranks)
-        return DataLoader(rows, batch_sampler=sampler, collate_fn=self._collator.batch)
+        return DataLoader(rows, batch_sampler=sampler, collate_fn=self.collator.batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[list[Row]], num_batches: int, device: torch.device
@@ -154,9 +165,9 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         rows = next(epoch_iterator, None)
         if rows is None:
             return [], None
-        micro_batches = self._collator.micro_batches(rows, self.budget)
+        micro_batches = self.collator.micro_batches(rows, self.budget)
         shares = torch.stack([self.shares_of(batch) for batch in micro_batches]).sum(dim=0)
-        tokens = sum(self._collator.tokens(rows))
+        tokens = sum(self.collator.tokens(rows))
         # On the CPU: (shares, then tokens and micro-batches).
         counts = torch.cat([shares, torch.tensor([tokens, len(micro_batches)])])
         if self.ranks.count > 1:
@@ -165,7 +176,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
             if self.is_fsdp_enabled:
                 # All ranks gather each layer of each micro-batch together.
                 missing = int(everywhere[:, -1].max()) - len(micro_batches)
-                micro_batches += [self._collator.idle() for _ in range(missing)]
+                micro_batches += [self.collator.idle() for _ in range(missing)]
         step = StepBatch(rows, micro_batches, int(counts[-2]))
         return [step], counts[:-2].to(device)
 
@@ -181,9 +192,11 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
             self.choose_forward(model)
             with self.compute_loss_context_manager():
                 self._choose_pass(inputs)
+        sums = self.sums.clone()
         while True:
             state = random_state()
             try:
+                self.begin_step(model, inputs)
                 return self._accumulate(model, inputs.micro_batches, num_items_in_batch)
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -195,6 +208,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
             model.zero_grad()
             free_memory()
             state.restore()
+            self.sums.copy_(sums)
 
     def _choose_pass(self, step: StepBatch) -> None:
         """Choose recomputation and, if it is to fill the memory, the size of a micro-batch."""
@@ -202,11 +216,11 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         share = self.budget.tokens_of_a_pass / longest
         filling = Filling(self.args.train_batch_size, share) if self._fills_memory else None
         tokens = self.passes.choose(
-            self._recomputation, self.state.global_step, longest, self._needs.rows_at_once, filling
+            self._recomputation, self.state.global_step, longest, self._rows_at_once, filling
         )
         if tokens is not None:
             self.budget = replace(self.budget, tokens=tokens)
-            step.micro_batches = self._collator.micro_batches(step.rows, self.budget)
+            step.micro_batches = self.collator.micro_batches(step.rows, self.budget)
 
     def _accumulate(
         self, model: Model, micro_batches: Sequence[Tensors], shares: torch.Tensor | None
@@ -225,10 +239,10 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
 
         Return False if neither is possible.
         """
-        smaller = self.budget.smaller(self._collator.lengths(step.rows))
+        smaller = self.budget.smaller(self.collator.lengths(step.rows))
         if smaller is not None:
             self.budget = smaller
-            step.micro_batches = self._collator.micro_batches(step.rows, smaller)
+            step.micro_batches = self.collator.micro_batches(step.rows, smaller)
             warn(
                 "out of memory in a step: smaller micro-batches from now on", tokens=smaller.tokens
             )
@@ -243,9 +257,6 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
 
     def _track_num_input_tokens(self, inputs: StepBatch) -> None:
         self.state.num_input_tokens_seen += inputs.tokens_of_all_ranks
-
-    def _present_epoch(self) -> int:
-        return int(self.state.epoch or 0)
 
     def _get_grad_norm(self, model: Model, grad_norm: Any = None) -> Any:
         """Return the norm before clipping. Raise DivergedError before the step, if it has diverged.
@@ -282,12 +293,13 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         """
         is_over = self.state.global_step >= self.state.max_steps
         if not self.control.should_training_stop and not is_over:
+            self.prepare_rows(self.model_wrapped)
             super()._run_epoch(*arguments, **named)
 
     def choose_forward(self, model: Model) -> None:
         """Collective, once: choose how the loss is computed, and refuse a base that looks ahead."""
         if not self._is_forward_chosen:
-            precision = Precision(self._compute_dtype(), self.compute_loss_context_manager)
+            precision = Precision(dtype_of(self.args), self.compute_loss_context_manager)
             choose_forward(model, self.model.get_base_model(), precision, self.padding_free)
             self._is_forward_chosen = True
 
@@ -297,19 +309,13 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         if base.config.get_text_config()._attn_implementation != self._attention:
             base.set_attn_implementation(self._attention)
 
-    def _compute_dtype(self) -> torch.dtype:
-        if self.args.bf16:
-            return torch.bfloat16
-        return torch.float16 if self.args.fp16 else torch.float32
-
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate; after a stop signal, save a checkpoint and stop instead.
 
         The resumed run evaluates that step first.
         """
         try:
-            metrics: dict[str, float] = super()._evaluate(*arguments, **named)
-            return metrics
+            return dict(super()._evaluate(*arguments, **named))
         except PreemptedError:
             self.control.should_evaluate = False
             self.control.should_training_stop = True
@@ -319,10 +325,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, *arguments: Any, **named: Any) -> None:
         """Write a checkpoint. Collective: raise OutputError first if a disk has no room for it."""
-        trained_bytes = 0
-        for weight in self.model.parameters():
-            if weight.requires_grad:
-                trained_bytes += weight.numel() * weight.element_size()
+        trained_bytes = sum(each.nbytes for each in self.model.parameters() if each.requires_grad)
         make_room(Path(self.args.output_dir), trained_bytes, self._needs.wait_for_uploads)
         super()._save_checkpoint(*arguments, **named)
 
@@ -332,28 +335,38 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         Halves the batch where memory runs out. Without memory for one row there is no validation
         loss, which ends the run only if the choice of the adapter or its end depends on it.
         """
+        compute = partial(super().evaluate, *arguments, **named)
+        lengths = self.lengths_of_rows(self.eval_dataset)
         with torch.random.fork_rng(own_gpus()), explaining(EVALUATING), self._timing():
-            while True:
-                try:
-                    metrics: dict[str, float] = super().evaluate(*arguments, **named)
-                    return metrics
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    # The other ranks wait in a collective, where nothing can reach them.
-                    if self.accelerator.num_processes > 1:
-                        raise
-                    lengths = self.lengths_of_rows(self.eval_dataset)
-                    smaller = self.evaluation_budget.smaller(lengths)
-                    if smaller is None:
-                        if self._needs.needs_validation_loss:
-                            raise
-                        warn("no validation loss: a single row does not fit into memory")
-                        return {}
-                # Only here are the batch's tensors free: an exception holds its frames.
-                free_memory()
-                self.evaluation_budget = smaller
-                warn("out of memory while evaluating: smaller batches", tokens=smaller.tokens)
+            try:
+                return dict(self.in_smaller_batches(lengths, compute))
+            except Exception as error:
+                is_needed = self._needs.needs_validation_loss or self.ranks.count > 1
+                if is_needed or not is_out_of_memory(error):
+                    raise
+                warn("no validation loss: a single row does not fit into memory")
+                return {}
+
+    def in_smaller_batches(self, lengths: Sequence[int], compute: Callable[[], Any]) -> Any:
+        """Return what `compute` returns, with evaluation batches that fit into memory.
+
+        Halves them where memory runs out. `lengths` are those of the rows. Raise the error of a
+        single row that does not fit, and of any batch if there are several ranks: the others wait
+        in a collective, where nothing can reach them.
+        """
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if not is_out_of_memory(error) or self.ranks.count > 1:
+                    raise
+                smaller = self.evaluation_budget.smaller(lengths)
+                if smaller is None:
+                    raise
+            # Only here are the batch's tensors free: an exception holds its frames.
+            free_memory()
+            self.evaluation_budget = smaller
+            warn("out of memory while evaluating: smaller batches", tokens=smaller.tokens)
 
     @contextmanager
     def _timing(self) -> Iterator[None]:

@@ -216,6 +216,57 @@ OVERRIDES = (
         without="TRL puts the head elsewhere, and ours, with log_probs alone, not in its place.",
     ),
     LibraryLine(
+        used_by="preferences:PreferenceTrainer.compute_loss",
+        function=f"{TRAINER}.training_step",
+        line="loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)",
+        without="A micro-batch's loss is not its share of the step's.",
+    ),
+    LibraryLine(
+        used_by="preferences:PreferenceTrainer.log",
+        function=f"{TRAINER}._maybe_log_save_evaluate",
+        line="self.log(logs, start_time)",
+        without="Rewards are not logged, or not by all ranks at once, which then wait for ever.",
+    ),
+    LibraryLine(
+        used_by="preferences:PreferenceTrainer",
+        function="trl.trainer.dpo_trainer:DPOTrainer.__init__",
+        line='model.add_adapter("ref", default_config)',
+        without="TRL's copy of the adapter to start from has another name, and is not deleted: "
+        "checkpoints have it, too.",
+    ),
+    LibraryLine(
+        used_by="preferences:PreferenceTrainer",
+        function="trl.trainer.dpo_trainer:DPOTrainer.__init__",
+        line="if args.disable_dropout: disable_dropout_in_model(model)",
+        without="The model in training has dropout, and the reference none.",
+    ),
+    LibraryLine(
+        used_by="preferences:PreferenceTrainer._prepare_dataset",
+        function="trl.trainer.dpo_trainer:DPOTrainer.__init__",
+        line="train_dataset = self._prepare_dataset("
+        'train_dataset, processing_class, args, "train")',
+        without="TRL renders and tokenizes the rows again.",
+    ),
+    LibraryLine(
+        used_by="preferences:PairTrainer.sums_of",
+        function="trl.trainer.dpo_trainer:DPOTrainer._compute_loss",
+        line="per_sequence_loss = -F.logsigmoid(self.beta * delta_score)",
+        without="The loss is no longer TRL's.",
+    ),
+    LibraryLine(
+        used_by="preferences:ThumbTrainer._prepare_dataset",
+        function="trl.trainer.kto_trainer:KTOTrainer.__init__",
+        line="train_dataset = self._prepare_dataset("
+        'train_dataset, processing_class, args, "train")',
+        without="Rows have no completion of another prompt.",
+    ),
+    LibraryLine(
+        used_by="preferences:ThumbTrainer.sums_of",
+        function="trl.trainer.kto_trainer:KTOTrainer._compute_loss",
+        line="rejected_losses = 1 - F.sigmoid(self.beta * (kl - rejected_logratios))",
+        without="The loss is no longer TRL's.",
+    ),
+    LibraryLine(
         used_by="shortcuts:project_learned_tokens_only",
         function="trl.trainer.utils:add_fused_lm_head",
         line="compact = _use_triton(hidden_states.device)",

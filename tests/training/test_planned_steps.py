@@ -49,7 +49,7 @@ def test_a_training_makes_the_steps_and_passes_of_its_plan(
     passes = 0
     padded = 0
     for rows in trainer.get_train_dataloader():
-        for batch in trainer._collator.micro_batches(rows, trainer.budget):
+        for batch in trainer.collator.micro_batches(rows, trainer.budget):
             passes += 1
             padded += batch["input_ids"].numel()
     assert passes == planned["passes_per_epoch"]
