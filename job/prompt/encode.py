@@ -6,6 +6,7 @@ a customer typed stay ordinary text.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from job.conversations.record import Conversation
@@ -92,6 +93,11 @@ class Encoder:
     tokenizer: Tokenizer
     max_tokens: int
 
+    @cached_property
+    def tokens_around(self) -> int:
+        """The number of tokens of a prompt without a conversation."""
+        return len(self._ids_of([""]))
+
     def tokenize_each(self, conversations: Sequence[Conversation]) -> list[list[int] | None]:
         """Return the ids of each conversation's prompt with all its turns, however long it is.
 
@@ -159,7 +165,7 @@ class Encoder:
             if len(ids) <= self.max_tokens:
                 return [EncodedPart(ids, len(lines))]
 
-        room = self.max_tokens - len(self._ids_of([""]))
+        room = self.max_tokens - self.tokens_around
         parts: list[EncodedPart] = []
         group: list[_Piece] = []
         used = 0

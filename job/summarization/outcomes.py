@@ -122,8 +122,8 @@ def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
     on_done(len(window.items) - len(prepared))
     answers: list[Answer | Reject] = []
     if prepared:  # else no model may be needed, and asking for its encoder would load one
-        encoder = task.engine.loader.load().encoder
-        answers = answer_each(prepared, task.engine.generate, encoder, on_done)
+        summarizer = task.engine.loader.load()
+        answers = answer_each(prepared, task.engine.generate, summarizer.encoder, on_done)
 
     outcomes: list[Outcome] = []
     next_answer = 0
@@ -131,7 +131,10 @@ def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
         if isinstance(item, Prepared):
             outcome = _outcome(item, answers[next_answer], task)
             if item.conversation is not None:
-                figures = measure(item.conversation, item.prompts, outcome.result)
+                around = summarizer.encoder.tokens_around if summarizer.seen else 0
+                figures = measure(
+                    item.conversation, item.prompts, outcome.result, summarizer.seen, around
+                )
                 outcome = outcome._replace(figures=figures)
             outcomes.append(outcome)
             next_answer += 1

@@ -23,6 +23,7 @@ from job.evaluation.metrics.metric import Sample
 from job.evaluation.words import length
 from job.identity import sha256_of
 from job.inference.reader import Prompts
+from job.prompt.seen_tokens import SeenTokens
 from job.summarization.records import Counts, Result, Summary
 from job.summarization.sample import NightSample
 from job.telemetry import warn_once
@@ -127,6 +128,13 @@ FIGURES = (
         "Another one than most conversations of the first watched night are in.",
         is_share=True,
     ),
+    Figure(
+        "unseen_tokens",
+        "Tokens that no training conversation had",
+        "input",
+        "The share of a conversation, the mean over conversations, by the adapter's record.",
+        is_share=True,
+    ),
     Figure("redactions", "Values redacted in a conversation", "input", "0 without redaction."),
 )
 
@@ -156,14 +164,24 @@ def size_of(conversation: Conversation) -> int:
     return sum([len(turn.text) for turn in conversation.turns])
 
 
-def measure(conversation: Conversation, prompts: Prompts, result: Result) -> bytes:
+def measure(
+    conversation: Conversation,
+    prompts: Prompts,
+    result: Result,
+    seen: SeenTokens | None = None,
+    tokens_around: int = 0,
+) -> bytes:
     """Return language and figures of one record as JSON, in thousandths; or empty bytes.
 
-    `conversation` is as the model read it. An error in measuring is a warning: no summary may be
-    lost by it.
+    `conversation` is as the model read it. `seen` are the tokens of the adapter's training, if they
+    are known, and `tokens_around` those of a prompt without a conversation. An error in measuring
+    is a warning: no summary may be lost by it.
     """
     try:
         figures = _of_input(conversation, prompts, result) | _of_output(conversation, result)
+        if seen is not None:
+            ids = [part.ids for part in prompts.parts]
+            figures["unseen_tokens"] = seen.unseen_share(ids, tokens_around)
         language = language_of(_text_of(conversation))
     except Exception as error:  # of a text that nobody has foreseen
         warn_once("a record is left out of the quality figures", why=type(error).__name__)
@@ -308,6 +326,7 @@ def measuring_code() -> str:
     summarization = files("job.summarization")
     sources = [evaluation / "words.py", summarization / "quality.py", summarization / "sample.py"]
     sources.append(files("job.conversations") / "language.py")
+    sources.append(files("job.prompt") / "seen_tokens.py")
     sources += [item for item in (evaluation / "metrics").iterdir() if item.name.endswith(".py")]
     parts = [f"{item.name}\n".encode() + item.read_bytes() for item in sources]
     return sha256_of(b"\0".join(sorted(parts)))[:12]

@@ -10,6 +10,7 @@ from pathlib import Path
 from job.config.commands import SummarizeConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import PromptSection
+from job.errors import DamagedError
 from job.inference.choose import open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
@@ -18,6 +19,7 @@ from job.inference.summaries import check_budget, input_budget
 from job.inference.taken import Filled
 from job.model.fetch import check_adapter_digest, fetch_base, read_adapter
 from job.prompt.encode import Encoder
+from job.prompt.seen_tokens import SeenTokens, read_seen_tokens
 from job.telemetry import warn
 
 
@@ -34,7 +36,7 @@ class Summarizer:
     """Everything that is needed to turn a conversation into a summary, loaded.
 
     `departures` are sentences about what differs on this machine from the settings that the adapter
-    carries.
+    carries. `seen` are the tokens of the conversations that it was trained on, if it records them.
     """
 
     engine: Engine
@@ -43,6 +45,7 @@ class Summarizer:
     digests: Digests
     engine_name: str  # with its version, as in `vllm 0.32.0`
     departures: tuple[str, ...] = ()
+    seen: SeenTokens | None = None
 
 
 class SummarizerLoader:
@@ -121,7 +124,19 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
         digests=Digests(model.adapter_digest, model.base.digest),
         engine_name=opened.serving.engine_name,
         departures=tuple(departures),
+        seen=_seen_tokens(model),
     )
+
+
+def _seen_tokens(model: FetchedModel) -> SeenTokens | None:
+    """Return the adapter's record of tokens, None without one. No night fails by it."""
+    if model.adapter is None:
+        return None
+    try:
+        return read_seen_tokens(model.adapter)
+    except DamagedError as error:
+        warn("the share of unseen tokens is left out", why=str(error))
+        return None
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

@@ -28,6 +28,7 @@ from job.model.adapter import save_adapter
 from job.model.champion import RELOAD
 from job.model.fetch import BASE_KEY
 from job.printable import printable
+from job.prompt.seen_tokens import SeenTokens, write_seen_tokens
 from job.prompt.template import write_prompt
 from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
@@ -40,6 +41,7 @@ from job.training.plan_report import Measured, comparison, device_name
 from job.training.planned_steps import planned_steps
 from job.training.prepare import Run
 from job.training.ranks import is_first
+from job.training.rows import prompt_ids_of
 from job.training.scoring import adapter_folder, serving_wish
 from job.training.sharding import trained_weights
 from job.training.start import FACT as START
@@ -58,6 +60,9 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     save_adapter(model, run.tokenizer, run.base, adapter_folder(run), weights)
     write_prompt(adapter_folder(run), run.data.prompt)
+    seen = SeenTokens.of(prompt_ids_of(run.data.rows.train.dataset))
+    before = run.start.seen if run.start else None
+    write_seen_tokens(adapter_folder(run), seen.with_those_of(before))
 
 
 def publish(

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation
 from job.errors import DataError
@@ -209,6 +212,20 @@ def lengths_of(rows: Any, name: str = "input_ids") -> list[int]:
     for chunk in column.chunks:
         lengths += chunk.value_lengths().to_pylist()
     return lengths
+
+
+def prompt_ids_of(rows: Any) -> Iterator[NDArray[np.int32]]:
+    """Yield the ids of the prompts of a dataset's rows, those of many rows in one array.
+
+    The rows are memory-mapped, and looked at in the batches that they were written in.
+    """
+    for batch in rows.with_format("arrow")[:].to_batches():
+        if "prompt_ids" in batch.column_names:  # of judged answers
+            yield batch.column("prompt_ids").flatten().to_numpy(zero_copy_only=False)
+            continue
+        ids = batch.column("input_ids").flatten().to_numpy(zero_copy_only=False)
+        labels = batch.column("labels").flatten().to_numpy(zero_copy_only=False)
+        yield ids[labels == IGNORED]
 
 
 def check_rows(split: str, counts: RowCounts, settings: RowSettings) -> None:

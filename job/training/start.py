@@ -19,6 +19,8 @@ from job.model.adapter_files import lora_section_of
 from job.model.champion import now
 from job.model.fetch import Adapter, read_adapter
 from job.model.files import ADAPTER_CONFIG
+from job.prompt.seen_tokens import FILE as SEEN_FILE
+from job.prompt.seen_tokens import SeenTokens, parse_seen_tokens
 from job.prompt.template import FILE as PROMPT_FILE
 from job.prompt.template import REMEDY, Prompt, instruction_of, parse_prompt
 from job.training.journal import Journal
@@ -58,6 +60,7 @@ class Start:
     adapter: Adapter
     lora: LoraSection
     prompt: Prompt
+    seen: SeenTokens | None = None  # of the conversations that it was trained on, if it says so
 
     def name(self) -> str:
         """Return the adapter as a public page may name it: by its run and its digest."""
@@ -117,7 +120,10 @@ def open_start(config: TrainConfig, pin: StartPin) -> Start:
                 )
         lora = lora_section_of(adapter.store.read(ADAPTER_CONFIG), pin.adapter)
         prompt = parse_prompt(adapter.store.read(PROMPT_FILE), pin.adapter, REMEDY)
-    return Start(pin, adapter, lora, prompt)
+        seen = None
+        if SEEN_FILE in adapter.manifest.files:
+            seen = parse_seen_tokens(adapter.store.read(SEEN_FILE), pin.adapter)
+    return Start(pin, adapter, lora, prompt, seen)
 
 
 def take_from_start(config: TrainConfig, start: Start | None) -> TrainConfig:

@@ -1,9 +1,11 @@
 """Claims about the quality block: its figures, its sample, and that it is exact in any case."""
 
 import json
+from dataclasses import replace
 from hashlib import blake2b
 from statistics import stdev
 
+import numpy as np
 import pytest
 
 from job.conversations.record import Conversation, Reject, Source, Turn
@@ -11,6 +13,7 @@ from job.errors import Stopped
 from job.inference.engine import Generated
 from job.inference.reader import Prompts
 from job.prompt.encode import EncodedPart
+from job.prompt.seen_tokens import SeenTokens
 from job.summarization.quality import (
     FIGURES,
     MAX_SAMPLED,
@@ -23,7 +26,7 @@ from job.summarization.quality import (
 from job.summarization.records import Summary
 from job.summarization.shard import Shard
 from job.summarization.summarize import summarize
-from tests.stand_in import StandInEngine, stand_in
+from tests.stand_in import PROMPT, StandInEngine, stand_in
 from tests.summarization.conftest import conversation, write_lines
 from tests.summarization.nights import at_call, manifest_of
 
@@ -127,8 +130,8 @@ def test_the_block_names_its_sample_and_all_figures(config, tmp_path):
     block = quality(tmp_path / "out")
     assert block["sample"] == {"records": 5, "share": 1.0}
     assert block["measured_by"] == measuring_code()
-    # `recap watch` counts other languages, by those of another night.
-    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE}
+    # `recap watch` counts other languages, by those of another night. No adapter, no record.
+    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE, "unseen_tokens"}
     assert set(block["figures"]) == names
     assert sum(block["languages"].values()) == 5
     assert block["figures"]["turns"] == {"records": 5, "mean": 1.0, "sd": 0.0}
@@ -163,6 +166,21 @@ def test_languages_are_counted_by_conversation(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation(text, text) for text in texts])
     run_night(config())
     assert quality(tmp_path / "out")["languages"] == {"en": 2, "es": 1, "unknown": 1}
+
+
+def test_tokens_that_no_training_conversation_had_are_counted(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("a", "abc"), conversation("b", "abQ?")])
+    around = f"{PROMPT.before}customer: {PROMPT.after}"
+    seen = SeenTokens.of([np.frombuffer(f"{around}abc".encode(), dtype=np.uint8)])
+
+    def open_with_record(filled, cache):
+        return replace(stand_in(StandInEngine())(filled, cache), seen=seen)
+
+    summarize(config(), open_with_record)
+    figure = quality(tmp_path / "out")["figures"]["unseen_tokens"]
+    assert figure["records"] == 2
+    # Tokens are bytes: 2 of those of "customer: abQ?" are new, and none of the other.
+    assert figure["mean"] == pytest.approx((2 / len("customer: abQ?") + 0) / 2, abs=5e-4)
 
 
 def test_lengths_cut_summaries_and_rejects_are_of_all_records(config, tmp_path):

@@ -4,9 +4,11 @@ import json
 import pickle
 import random
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from job.config.sections import PromptSection
@@ -19,6 +21,7 @@ from job.telemetry import LOGGER
 from job.training.rows import (
     RowSettings,
     check_rows,
+    prompt_ids_of,
     read_rows,
     row_tokens,
     write_rows,
@@ -119,6 +122,18 @@ def test_rows_are_those_of_encoding_one_by_one(
     check_rows("train", written.counted, rules)
     warned = [record.fields for record in caplog.records if "rows left out" in record.message]
     assert warned == [{"split": "train", "rows": len(reasons), "first": reasons[0]}]
+
+
+def test_ids_of_prompts_are_those_that_are_not_learned(tokenizer, tmp_path, monkeypatch):
+    rules = settings(tokenizer)
+    conversations = varied(70)
+    rows, _ = one_by_one(conversations, rules)
+    monkeypatch.setattr("job.training.rows.CONVERSATIONS_AT_ONCE", 8)
+    write_rows(iter(conversations), rules, tmp_path / "rows.arrow")
+    found = list(prompt_ids_of(read_rows(tmp_path / "rows.arrow").dataset))
+    assert len(found) == 9  # of 8 conversations at a time
+    prompts = [row.input_ids[: row.labels.count(IGNORED)] for row in rows]
+    assert np.concatenate(found).tolist() == list(chain.from_iterable(prompts))
 
 
 def test_too_many_excluded_rows_end_with_the_first(tokenizer):

@@ -20,7 +20,7 @@ from job.storage.folders import publish_folder, read_manifest
 from job.storage.local import LocalStore
 from job.training import journal
 from job.training.examples import read_examples
-from job.training.start import FACT, open_start, pin_start, take_from_start
+from job.training.start import FACT, Start, open_start, pin_start, take_from_start
 from tests.adapters import publish_adapter
 from tests.champions import promote
 
@@ -44,9 +44,15 @@ def started(config, adapter) -> dict[str, Any]:
 def taken(config: dict[str, Any]) -> TrainConfig:
     """Return the config with what it takes from the adapter that it starts from."""
     loaded = TrainConfig.model_validate(config)
+    return take_from_start(loaded, taken_start(config))
+
+
+def taken_start(config: dict[str, Any]) -> Start:
+    """Return the adapter that a training starts from."""
+    loaded = TrainConfig.model_validate(config)
     pin = pin_start(loaded, None)
     assert pin is not None
-    return take_from_start(loaded, open_start(loaded, pin))
+    return open_start(loaded, pin)
 
 
 def changed(adapter: str, tmp_path: Path, **files: Any) -> str:
@@ -58,10 +64,18 @@ def changed(adapter: str, tmp_path: Path, **files: Any) -> str:
         if change is None:
             file.unlink()
         else:
-            file.write_text(json.dumps(json.loads(file.read_text()) | change))
+            before = json.loads(file.read_text()) if file.is_file() else {}
+            file.write_text(json.dumps(before | change))
     facts = read_manifest(LocalStore(adapter), "").extra
     publish_folder(content, LocalStore(str(tmp_path / "copy")), "", facts)
     return str(tmp_path / "copy")
+
+
+def test_the_tokens_that_its_adapter_has_seen_are_taken(started, adapter, tmp_path):
+    assert taken_start(started).seen is None
+    there = changed(adapter, tmp_path, seen_tokens={"tokens": 2, "ids": "BQ=="})
+    started["training"]["start_from"] = there
+    assert taken_start(started).seen.flags.nonzero()[0].tolist() == [0, 2]
 
 
 def test_a_training_begins_with_the_weights_of_its_adapter(started, adapter, tmp_path, places):

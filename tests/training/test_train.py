@@ -58,6 +58,7 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(
         "adapter_model.safetensors",
         "adapter_config.json",
         "prompt.json",
+        "seen_tokens.json",
         "evaluation.json",
         "README.md",
     ):
