@@ -9,6 +9,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.model.fetch import read_adapter
+from job.model.libraries import import_bitsandbytes
 from job.storage.folders import publish_folder, read_manifest
 from job.storage.local import LocalStore
 from tests.adapters import publish_adapter
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.faults
 @pytest.fixture
 def pointer(tmp_path: Path, base_folder: Path) -> str:
     """A champion of random weights."""
+    import_bitsandbytes()  # else peft does, with a warning of a library
     work = tmp_path / "first"
     work.mkdir()
     publish_adapter(base_folder, work, str(tmp_path / "champion"))
