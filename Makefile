@@ -51,7 +51,7 @@ ON_GPU := $(ALONE) env -u RECAP_GPUS $(GPU_PYTHON)
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
 .PHONY: test test-bases test-demo test-faults test-gpu test-quality test-real test-vllm
 .PHONY: check check-infra bench bench-gpu bench-quality docs demo-base
-.PHONY: deploy push evaluations submit-check lock lock-infra image-locks image-check sbom audit
+.PHONY: deploy push evaluations follow submit-check lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -158,7 +158,7 @@ demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 min
 
 ##@ To release and deploy recap
 
-# infra/aws/README.md explains these three. Account and region come from the AWS environment.
+# infra/aws/README.md explains these four. Account and region come from the AWS environment.
 STACK ?= recap
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
 
@@ -170,6 +170,9 @@ push: $(DEPLOY)/.installed ## build both images and push them to the stack's rep
 
 evaluations: $(DEPLOY)/.installed ## let the stack's jobs evaluate: image and job definition (STACK=, DRY_RUN=1)
 	$(DEPLOY)/bin/python infra/aws/evaluations.py --stack $(STACK) $(if $(DRY_RUN),--dry-run)
+
+follow: $(DEPLOY)/.installed ## a watch after each night, and each week a challenger (PARAMETERS='Week=on', STACK=, DRY_RUN=1, YES=1)
+	$(DEPLOY)/bin/python infra/aws/follow.py --stack $(STACK) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) $(PARAMETERS)
 
 submit-check: $(INSTALLED) ## try a throw-away stack on AWS, half an hour, cents (DRY_RUN=1, KEEP=1, YES=1, REMOVE=name)
 	$(BIN)/python infra/aws/submit_check.py --tag $(TAG) $(if $(DRY_RUN),--dry-run) \

@@ -64,7 +64,7 @@ def deploy(
     templates = templates or {
         name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STACKS
     }
-    named = _parse_parameters(parameters)
+    named = parse_parameters(parameters)
     recap = Stack(cloudformation, stack, templates[RECAP], stack)
     watch = Stack(cloudformation, stack + STACKS[WATCH], templates[WATCH], stack)
     if unknown := sorted(named.keys() - recap.parameters.keys() - watch.parameters.keys()):
@@ -86,7 +86,7 @@ def deploy(
     passed = outputs(recap.before or {})
     recap.plan(named)
     watch.plan(named | passed)
-    _show(recap, watch)
+    show(recap, watch)
     if recap.change or watch.change or watch.missing:
         if not yes and not confirm("Change it so? [y/N] "):
             recap.discard()
@@ -101,8 +101,9 @@ def deploy(
         print(f"{name:24} {value}")
 
 
-def _show(recap: "Stack", watch: "Stack") -> None:
-    for each in (recap, watch):
+def show(*stacks: "Stack") -> None:
+    """Print what would change in each stack."""
+    for each in stacks:
         if each.change:
             print(f"stack {each.name}:")
             print("\n".join(map(_line, each.change["Changes"])))
@@ -131,7 +132,8 @@ def outputs(found: dict[str, Any]) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
 
 
-def _parse_parameters(parameters: Sequence[str]) -> dict[str, str]:
+def parse_parameters(parameters: Sequence[str]) -> dict[str, str]:
+    """Return the values of NAME=VALUE by name. Raise RefusedError for any other text."""
     wrong = [text for text in parameters if "=" not in text]
     if wrong:
         raise RefusedError(f"'{wrong[0]}' is not NAME=VALUE")

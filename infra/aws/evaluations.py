@@ -49,7 +49,7 @@ def add_evaluations(session: Any, stack: str, dry_run: bool) -> None:
     values = outputs(found)
     repository, tag = values["Repository"], values["ImageTag"]
     image = f"{repository}:evaluate-{tag}"
-    if _is_there(session.client("ecr"), repository, f"evaluate-{tag}"):
+    if is_there(session.client("ecr"), repository, f"evaluate-{tag}"):
         print(f"evaluate-{tag} is there already")
     else:
         dockerfile = f'FROM {repository}:summarize-{tag}\nENTRYPOINT ["recap", "evaluate"]\n'
@@ -75,7 +75,8 @@ def add_evaluations(session: Any, stack: str, dry_run: bool) -> None:
         batch.register_job_definition(jobDefinitionName=name, tags=tags, **wanted)
 
 
-def _is_there(ecr: Any, repository: str, tag: str) -> bool:
+def is_there(ecr: Any, repository: str, tag: str) -> bool:
+    """Return True if the repository at this URI has an image of this tag."""
     with suppress(ecr.exceptions.ImageNotFoundException):
         name = repository.partition("/")[2]
         ecr.describe_images(repositoryName=name, imageIds=[{"imageTag": tag}])

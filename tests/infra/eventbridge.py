@@ -6,6 +6,7 @@ Only the parts that infra/aws uses: anything else raises ValueError.
 import json
 import re
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -52,6 +53,10 @@ def _at(path: str, document: Any) -> Any:
     return document
 
 
+class TaskFailed(Exception):
+    """A task that failed finally, with the text of its cause."""
+
+
 def execute(
     definition: Mapping[str, Any],
     given: dict[str, Any],
@@ -59,8 +64,8 @@ def execute(
 ) -> list[str]:
     """Run a state machine without waiting. Return the states that it went through.
 
-    `call` gets each task's resource and parameters, and returns its result or raises OSError; of a
-    state that waits, it gets "wait" and its seconds.
+    `call` gets each task's resource and parameters, and returns its result, or raises OSError, or
+    TaskFailed; of a state that waits, it gets "wait" and its seconds.
     """
     states, name, data = [], definition["StartAt"], given
     while True:
@@ -70,7 +75,13 @@ def execute(
             case "Task":
                 parameters = _parameters(state["Parameters"], data)
                 retries = sum(each["MaxAttempts"] for each in state.get("Retry", ()))
-                result = _with_retries(retries, call, state["Resource"], parameters)
+                try:
+                    result = _with_retries(retries, call, state["Resource"], parameters)
+                except TaskFailed as failed:
+                    (catch,) = state["Catch"]
+                    data = _with_result(data, catch, {"Error": "any", "Cause": str(failed)})
+                    name = catch["Next"]
+                    continue
                 data = _with_result(data, state, result)
             case "Pass":
                 data = _with_result(data, state, _parameters(state["Parameters"], data))
@@ -80,11 +91,11 @@ def execute(
                 continue
             case "Wait":
                 call("wait", {"Seconds": state["Seconds"]})
-            case "Succeed":
-                pass
+            case "Succeed" | "Fail":
+                return states
             case kind:
                 raise ValueError(f"{kind}: not understood")
-        if state.get("End") or state["Type"] == "Succeed":
+        if state.get("End"):
             return states
         name = state["Next"]
 
@@ -101,6 +112,8 @@ def _with_retries(retries: int, call: Callable[..., Any], *arguments: Any) -> An
 def _with_result(data: Any, state: Mapping[str, Any], result: Any) -> Any:
     if "ResultPath" not in state:
         return result
+    if state["ResultPath"] is None:
+        return data
     return data | {state["ResultPath"].removeprefix("$."): result}
 
 
@@ -112,19 +125,34 @@ def _holds(choice: Mapping[str, Any], data: Any) -> bool:
             return (_at(path, data) is not None) == present
         case {"Variable": path, "StringEquals": str(text)}:
             return bool(_at(path, data) == text)
+        case {"Variable": path, "StringMatches": str(pattern)}:
+            return fnmatchcase(_at(path, data), pattern)
+        case {"Variable": path, "NumericEquals": int(number)}:
+            return bool(_at(path, data) == number)
         case {"Variable": path, "NumericEqualsPath": other}:
             return bool(_at(path, data) == _at(other, data))
     raise ValueError(f"{choice}: not understood")
 
 
-def _parameters(parameters: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    return {
-        key.removesuffix(".$"): _intrinsic(value, data) if key.endswith(".$") else value
-        for key, value in parameters.items()
-    }
+def _parameters(parameters: Any, data: Any) -> Any:
+    if isinstance(parameters, list):
+        return [_parameters(each, data) for each in parameters]
+    if not isinstance(parameters, Mapping):
+        return parameters
+    found = {}
+    for key, value in parameters.items():
+        if key.endswith(".$"):
+            found[key.removesuffix(".$")] = _intrinsic(value, data)
+        else:
+            found[key] = _parameters(value, data)
+    return found
 
 
 def _intrinsic(text: str, data: Any) -> Any:
+    if text.startswith("$."):
+        return _at(text, data)
+    if found := re.fullmatch(r"States\.StringToJson\(([^)]*)\)", text):
+        return json.loads(_at(found[1], data))
     if found := re.fullmatch(r"States\.Array\(([^)]*)\)", text):
         return [_at(path, data) for path in found[1].split(", ")]
     if found := re.fullmatch(r"States\.ArrayLength\(([^)]*)\)", text):

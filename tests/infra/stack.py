@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).parent.parent.parent / "infra" / "aws" / "recap.yaml"
 WATCH = TEMPLATE.with_name(
     "watch.yaml"
 )  # the second stack; its parameters are outputs of the first
+FOLLOW = TEMPLATE.with_name("follow.yaml")  # the third, of what follows the nights
 ACCOUNT, REGION, NAME = "123456789012", "us-east-1", "recap"
 NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
 DASHBOARD = "Dashboard"  # moto's CloudFormation makes none of the alarms that it names
@@ -105,6 +106,24 @@ def watching(**parameters: str) -> dict[str, dict[str, Any]]:
     return _resources(_filled(WATCH, own | passed))
 
 
+def following(**parameters: str) -> dict[str, dict[str, Any]]:
+    """Return the resources of the third stack, as `make follow` deploys it after the first.
+
+    Each parameter is one of either template.
+    """
+    first, third = load()["Parameters"], load(FOLLOW)["Parameters"]
+    given = {name: value for name, value in parameters.items() if name in first}
+    passed = {name: value for name, value in outputs(**given).items() if name in third}
+    container = resources(**given)["SummarizeJobDefinition"]["Properties"]["ContainerProperties"]
+    passed |= {
+        "Image": f"{outputs(**given)['Repository']}:recap-{given.get('ImageTag', 'abc')}",
+        "NightRole": container["JobRoleArn"],
+        "ExecutionRole": container["ExecutionRoleArn"],
+    }
+    own = {name: value for name, value in parameters.items() if name in third}
+    return _resources(_filled(FOLLOW, passed | own))
+
+
 def both(**parameters: str) -> dict[str, dict[str, Any]]:
     """Return the resources of both stacks. Each parameter is one of the first template."""
     return resources(**parameters) | watching(**parameters)
@@ -125,12 +144,15 @@ def _filled(path: Path, parameters: dict[str, str]) -> "_Filled":
     assert not unknown, f"the template has no {unknown}"
     needed = {name for name, p in template["Parameters"].items() if "Default" not in p}
     assert needed <= parameters.keys(), f"{needed - parameters.keys()} have no value"
-    return _Filled(template, values | parameters, NAME if path == TEMPLATE else f"{NAME}-watch")
+    return _Filled(
+        template, values | parameters, NAME if path == TEMPLATE else f"{NAME}-{path.stem}"
+    )
 
 
 def policy(role: str, **parameters: str) -> list[dict[str, Any]]:
     """The statements of a role, each with its actions and resources as lists."""
-    (inline,) = both(**parameters)[role]["Properties"]["Policies"]
+    everything = both(**parameters) | following(**parameters)
+    (inline,) = everything[role]["Properties"]["Policies"]
     return [
         statement | {key: _listed(statement[key]) for key in ("Action", "Resource")}
         for statement in inline["PolicyDocument"]["Statement"]
@@ -250,20 +272,34 @@ class _Filled:
 def for_moto() -> dict[str, str]:
     """Return both templates by file name, without what moto refuses and with what it requires."""
     first, second = load(), load(WATCH)
-    holds = _filled(TEMPLATE, {}).holds
     del first["Resources"][NODES]
     del first["Outputs"][NODES]
     del second["Resources"][DASHBOARD]
     for resource in first["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
             resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
-        # moto keeps an item of a list that a condition leaves out.
-        for key in ("Environment", "ResourceRequirements"):
-            items = resource.get("Properties", {}).get("ContainerProperties", {}).get(key, [])
-            chosen = [item for item in items if "Fn::If" not in item or holds(item["Fn::If"][0])]
-            items[:] = [item.get("Fn::If", [None, item])[1] for item in chosen]
+    _choose(first, _filled(TEMPLATE, {}))
     # A stack that moto makes of a change set has no outputs.
     some_arn = f"arn:aws:sns:{REGION}:{ACCOUNT}:https://{NAME}/{ACCOUNT}/{NAME}"
     for parameter in second["Parameters"].values():
         parameter.setdefault("Default", "off" if "AllowedValues" in parameter else some_arn)
     return {TEMPLATE.name: json.dumps(first), WATCH.name: json.dumps(second)}
+
+
+def follow_for_moto() -> str:
+    """Return the third template without what moto refuses."""
+    third = load(FOLLOW)
+    _choose(third, _filled(FOLLOW, dict.fromkeys(third["Parameters"], "")))
+    return json.dumps(third)
+
+
+def _choose(template: dict[str, Any], filled: "_Filled") -> None:
+    """Replace the items of lists that have a condition: moto keeps one that is left out."""
+    for resource in template["Resources"].values():
+        container = resource.get("Properties", {}).get("ContainerProperties", {})
+        for key in ("Environment", "ResourceRequirements"):
+            items = container.get(key, [])
+            chosen = [
+                item for item in items if "Fn::If" not in item or filled.holds(item["Fn::If"][0])
+            ]
+            items[:] = [item.get("Fn::If", [None, item])[1] for item in chosen]

@@ -100,7 +100,7 @@ def test_a_week_may_train_and_reads_nights_that_it_cannot_change():
         assert week.allows("s3:GetObject", f"{BUCKET}/{read}")
         for action in ("s3:PutObject", "s3:DeleteObject"):
             assert not week.allows(action, f"{BUCKET}/{read}")
-    assert week.allows("s3:PutObject", f"{BUCKET}/feedback/2026-02-02/manifest.json")
+    assert week.allows("s3:PutObject", f"{BUCKET}/data/feedback/2026-02-02/manifest.json")
 
 
 @pytest.mark.parametrize("job", JOBS)
