@@ -114,8 +114,9 @@ def test_a_week_trains_on_what_its_feedback_has_written(overlay):
     feedback, challenger = config(overlay, "feedback"), config(overlay, "challenger")
     assert isinstance(feedback, FeedbackConfig)
     assert isinstance(challenger, TrainConfig)
-    data = [challenger.data.train, challenger.data.validation]
-    assert all(str(uri).startswith(f"{feedback.output.rstrip('/')}/") for uri in data)
+    assert str(challenger.data.train).startswith(f"{feedback.output.rstrip('/')}/sft/")
+    assert challenger.data.validation == feedback.evaluation_sets, "never trained on"
+    assert challenger.training.start_from == feedback.champion
     assert config(overlay, "nightly").output.startswith(str(feedback.nights))
     assert VARIABLES["date"] in feedback.output
     assert VARIABLES["date"] in challenger.run, "each week has a challenger of its own"
