@@ -9,8 +9,10 @@ from typing import Any, Literal
 from job.config.sections import AdapterModelSection
 from job.config.serving_section import EngineName
 from job.errors import ConfigError
+from job.inference.beside import EngineOfAdapter
+from job.inference.budget import TokenBudget, memory_of
 from job.inference.engine import Engine
-from job.inference.open import FetchedModel, load, merge
+from job.inference.open import FetchedModel, fitting_into_memory, load, merge
 from job.inference.serving import Serving, ServingWish, deciding_generation
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
@@ -23,17 +25,13 @@ from job.inference.vllm_start import (
     are_few,
     is_installed,
     is_slow,
+    start_beside,
     start_vllm,
     why_not,
 )
 from job.model import Model
-from job.model.load import (
-    attach_adapter,
-    base_quantization,
-    compute_dtype,
-    context_tokens,
-    read_quantization,
-)
+from job.model.attach import FIRST, SECOND, attach_adapter
+from job.model.load import base_quantization, compute_dtype, context_tokens, read_quantization
 from job.model.quantization import WeightsInMemory
 from job.prompt.template import Prompt, prompt_digest
 from job.telemetry import event
@@ -63,26 +61,34 @@ class OpenedEngine:
 
     `with_adapter` returns an engine over the same base with the adapter in a folder, or with None
     of the base alone; engines of before are no longer usable. It is None where the adapter was
-    merged, so that the base is no longer there. `weights` are known of transformers only.
+    merged, so that the base is no longer there. `weights` are known of transformers only. `second`
+    is the engine of the second adapter on the same base, which is usable at the same time.
     """
 
     engine: Engine
     serving: Serving
     with_adapter: Callable[[Path | None], Engine] | None
     weights: WeightsInMemory | None = None
+    second: Engine | None = None
 
 
-def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEngine:
+def open_engine(
+    model: FetchedModel, wish: ServingWish, cache: Path, second: FetchedModel | None = None
+) -> OpenedEngine:
     """Load the model into an engine, and return it with the settings by which it serves.
 
     Merges the adapter into its base in `cache` if the config says so. Logs which engine was chosen
-    and why. Raise ConfigError if the answer leaves no room for a prompt, or if the config insists
-    on an engine that cannot serve the model.
+    and why. `second` is another adapter for the same base, which is served beside the first and
+    excludes merging. Raise ConfigError if the answer leaves no room for a prompt, or if the config
+    insists on an engine that cannot serve the model.
     """
     check_budget(wish.generation, context_tokens(model.base.path))
     wish = _for_this_machine(wish)
     section = wish.section
     is_merged = wish.adapter_weights == "merged" and model.adapter is not None
+    if second is not None:
+        assert not is_merged, "a merged base serves one adapter"
+        model = replace(model, second=second.adapter)
     if is_merged:
         model = merge(model, section, cache)
 
@@ -100,14 +106,22 @@ def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEn
     )
     if name == "vllm":
         started = start_vllm(model, wish)
-        return OpenedEngine(started, serving, None if is_merged else started.with_adapter)
+        beside = None if second is None else start_beside(started, second, section)
+        return OpenedEngine(
+            started, serving, None if is_merged else started.with_adapter, second=beside
+        )
 
     loaded = _LoadedModel(model, section)
+    engine, other = loaded.engine(), None
+    if second is not None:
+        with fitting_into_memory(model.base.uri, section):
+            engine, other = loaded.engines_with(second)
     return OpenedEngine(
-        loaded.engine(),
+        engine,
         replace(serving, attention=loaded.attention),
         None if is_merged else loaded.with_adapter,
         loaded.weights,
+        other,
     )
 
 
@@ -218,6 +232,22 @@ class _LoadedModel:
 
     def engine(self) -> Engine:
         return TransformersEngine(self._model, self._tokenizer)
+
+    def engines_with(self, second: FetchedModel) -> tuple[Engine, Engine]:
+        """Attach a second adapter, and return an engine of the first and one of the second.
+
+        Both learn together how much fits into memory.
+        """
+        assert second.adapter is not None
+        self._model = attach_adapter(self._model, second.adapter, self._dtype, SECOND)
+        budget = TokenBudget(memory_of(self._model.device))
+        ours = TransformersEngine(self._model, self._tokenizer, budget=budget)
+        other = TransformersEngine(self._model, second.tokenizer, budget=budget)
+        first = FIRST if self._has_adapter else None
+        return (
+            EngineOfAdapter(ours, self._model, first),
+            EngineOfAdapter(other, self._model, SECOND),
+        )
 
     def with_adapter(self, folder: Path | None) -> Engine:
         if self._has_adapter:

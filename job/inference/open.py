@@ -10,8 +10,9 @@ from job.config.sections import AdapterModelSection, PromptSection, StorageSecti
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError, is_out_of_memory, shortened
 from job.model import Model, Tokenizer
+from job.model.attach import attach_adapter
 from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
-from job.model.load import attach_adapter, compute_dtype, load_base, load_tokenizer
+from job.model.load import compute_dtype, load_base, load_tokenizer
 from job.model.merge import merge_adapter
 from job.model.thoughts import warn_of_thoughts
 from job.prompt.template import Prompt, make_prompt, read_prompt
@@ -25,7 +26,8 @@ class FetchedModel:
     """A verified model on disk, ready to be loaded by an engine.
 
     `adapter` is the adapter's folder, None for a base alone or a merged one. `adapter_digest` is
-    that of the adapter, merged or not.
+    that of the adapter, merged or not. `second` is the folder of another adapter that the same
+    engine serves beside it.
     """
 
     base: Base
@@ -33,6 +35,12 @@ class FetchedModel:
     adapter_digest: str | None
     tokenizer: Tokenizer
     prompt: Prompt
+    second: Path | None = None
+
+    @property
+    def adapters(self) -> list[Path]:
+        """The folders of all adapters that an engine needs room for."""
+        return [folder for folder in (self.adapter, self.second) if folder is not None]
 
 
 def fetch_with_adapter(

@@ -6,6 +6,7 @@ calls are already running while the last ones of this call end (`expect`).
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,26 @@ NAN_MESSAGE = "NaNs detected in logits"  # the beginning of vLLM's RuntimeError
 DRAINING_STEPS = 8  # enough for the steps that vLLM had scheduled before a failure
 
 
+@dataclass
+class Requests:
+    """The requests of all engines over one vLLM, and how many fit into memory at once.
+
+    `ahead` has the prompts that were announced by `expect`, as request and prompt. The key has the
+    identity of the list: hashing its tokens would cost more, and the entry keeps the list alive.
+    """
+
+    count: int = 0  # their ids are numbers
+    ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = field(default_factory=dict)
+    finished_ahead: dict[str, list[int]] = field(default_factory=dict)  # new tokens, by request
+    max_running: int | None = None  # limit of prompts at once; None until memory ran out
+
+
 class VllmEngine:
     """An `Engine` over a vLLM engine in this process.
 
     `engine` is a `vllm.v1.engine.llm_engine.LLMEngine` or stands in for it. `adapter` is vLLM's
-    request for the adapter, None for a base alone or a merged one. Remembers which prompts are
-    running, and how many fit into memory at once after it ran out.
+    request for the adapter, None for a base alone or a merged one. Engines of several adapters
+    share the `requests`: prompts of one may run while another is asked for answers.
     """
 
     def __init__(
@@ -35,20 +50,14 @@ class VllmEngine:
         tokenizer: Tokenizer,
         ends: frozenset[int],
         adapter: Any = None,
+        requests: Requests | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._ends = ends
         self._adapter = adapter
         self._vocabulary: int = engine.model_config.get_vocab_size()
-        self._requests = 0  # counts requests: their ids are numbers
-
-        # Prompts that were announced by `expect`, as request and prompt. The key has the identity
-        # of the list: hashing its tokens would cost more, and the entry keeps the list alive.
-        self._ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = {}
-        self._finished_ahead: dict[str, Generated] = {}  # by request
-
-        self._max_running: int | None = None  # limit of prompts at once; None until memory ran out
+        self._requests = requests or Requests()
         self.context_tokens: int = engine.model_config.max_model_len
         self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
 
@@ -59,6 +68,14 @@ class VllmEngine:
         """
         adapter = None if folder is None else lora_request(folder)
         return VllmEngine(self._engine, self._tokenizer, self._ends, adapter)
+
+    def beside(self, tokenizer: Tokenizer, ends: frozenset[int], folder: Path) -> "VllmEngine":
+        """Return an engine of another adapter over the same weights; both are usable at once.
+
+        vLLM was started for two adapters.
+        """
+        adapter = lora_request(folder)
+        return VllmEngine(self._engine, tokenizer, ends, adapter, self._requests)
 
     def generate(
         self,
@@ -79,11 +96,12 @@ class VllmEngine:
         running: dict[str, int] = {}  # request → row
         reported = 0
         while len(answers) < len(prompts):
-            while waiting and (self._max_running is None or len(running) < self._max_running):
+            most = self._requests.max_running
+            while waiting and (most is None or len(running) < most):
                 row = waiting.popleft()
                 request = self._begin(prompts[row], settings)
-                if request in self._finished_ahead:
-                    answers[row] = self._finished_ahead.pop(request)
+                if request in self._requests.finished_ahead:
+                    answers[row] = self._answer(self._requests.finished_ahead.pop(request))
                 else:
                     running[request] = row
 
@@ -99,11 +117,11 @@ class VllmEngine:
                     running.clear()
                     continue
 
-                for request, answer in finished:
+                for request, tokens in finished:
                     if request in running:
-                        answers[running.pop(request)] = answer
+                        answers[running.pop(request)] = self._answer(tokens)
                     else:
-                        self._finished_ahead[request] = answer
+                        self._requests.finished_ahead[request] = tokens
                 if running and not self._engine.has_unfinished_requests():
                     raise RecapError(f"vLLM has lost {len(running)} prompts")
 
@@ -118,14 +136,14 @@ class VllmEngine:
         Invalid prompts are skipped here: the later call raises for them. After memory has run out,
         this is a no-op.
         """
-        if self._max_running is not None:
+        if self._requests.max_running is not None:
             return
         for prompt in prompts:
             try:
                 self._check_prompt(prompt, settings)
             except ValueError:
                 continue
-            self._ahead[id(prompt), settings] = self._add(prompt, settings), prompt
+            self._requests.ahead[id(prompt), settings] = self._add(prompt, settings), prompt
 
     def _check_prompt(self, prompt: Sequence[int], settings: GenerationSection) -> None:
         """Raise ValueError for a prompt that would break its whole batch.
@@ -145,28 +163,30 @@ class VllmEngine:
 
     def _begin(self, prompt: list[int], settings: GenerationSection) -> str:
         """Return the request of a prompt: the one that `expect` made, or a new one."""
-        request, _ = self._ahead.pop((id(prompt), settings), (None, None))
+        request, _ = self._requests.ahead.pop((id(prompt), settings), (None, None))
         return request or self._add(prompt, settings)
 
     def _add(self, prompt: list[int], settings: GenerationSection) -> str:
-        self._requests += 1
-        request = str(self._requests)
+        self._requests.count += 1
+        request = str(self._requests.count)
         parameters = sampling_parameters(settings, self._ends)
         # vLLM's TokensInput: rendered already, so that it needs no tokenizer.
         ids = {"type": "token", "prompt_token_ids": prompt}
         self._engine.add_request(request, ids, parameters, lora_request=self._adapter)
         return request
 
-    def _step(self) -> list[tuple[str, Generated]]:
-        """Generate one token of each running prompt; return the answers that ended, by request."""
+    def _answer(self, tokens: list[int]) -> Generated:
+        return to_answer(tokens, self._ends, self._tokenizer)
+
+    def _step(self) -> list[tuple[str, list[int]]]:
+        """Generate one token of each running prompt; return those that ended, by request."""
         finished = []
         for output in self._engine.step():
             (answer,) = output.outputs
             if answer.finish_reason not in ("stop", "length"):
                 count = len(output.prompt_token_ids)
                 raise RuntimeError(f"vLLM ended a prompt of {count} tokens: {answer}")
-            tokens = list(answer.token_ids)
-            finished.append((output.request_id, to_answer(tokens, self._ends, self._tokenizer)))
+            finished.append((output.request_id, list(answer.token_ids)))
         return finished
 
     def _recover(self, error: Exception, running: dict[str, int]) -> None:
@@ -185,17 +205,18 @@ class VllmEngine:
 
         others = []
         finished_ahead = {}
-        for key, (request, prompt) in self._ahead.items():
-            if request in self._finished_ahead:
+        for key, (request, prompt) in self._requests.ahead.items():
+            if request in self._requests.finished_ahead:
                 finished_ahead[key] = (request, prompt)
             else:
                 others.append(request)
-        self._ahead = finished_ahead
+        self._requests.ahead = finished_ahead
         self._drop([*running, *others], error)
 
         if no_memory and len(running) + len(others) > 1:
-            self._max_running = (len(running) + len(others)) // 2
-            warn("out of memory: fewer prompts at once from now on", prompts=self._max_running)
+            most = (len(running) + len(others)) // 2
+            self._requests.max_running = most
+            warn("out of memory: fewer prompts at once from now on", prompts=most)
         elif not others:
             if NAN_MESSAGE in str(error):
                 raise FloatingPointError(f"{error}; try another model.dtype")

@@ -105,7 +105,7 @@ def is_slow(model: FetchedModel) -> bool:
     """
     import torch
 
-    return model.adapter is not None and not torch.cuda.is_available()
+    return bool(model.adapters) and not torch.cuda.is_available()
 
 
 def are_few(conversations: int | None) -> bool:
@@ -176,10 +176,7 @@ def start_vllm(model: FetchedModel, wish: ServingWish) -> VllmEngine:
     tensor_parallel = wish.tensor_parallel
     limit = context_tokens(model.base.path)
     context = limit or model.tokenizer.model_max_length
-    ends = end_tokens(
-        model.tokenizer,
-        generation_config(model.base.path, section.trust_remote_code),
-    )
+    ends = _ends(model, section)
 
     with _vllm_environment(generation.deterministic):
         from vllm.usage.usage_lib import UsageContext
@@ -216,6 +213,19 @@ def start_vllm(model: FetchedModel, wish: ServingWish) -> VllmEngine:
     return started
 
 
+def start_beside(
+    started: VllmEngine, second: FetchedModel, section: AdapterModelSection
+) -> VllmEngine:
+    """Return an engine of a second adapter on the vLLM that was started for both."""
+    assert second.adapter is not None
+    return started.beside(second.tokenizer, _ends(second, section), second.adapter)
+
+
+def _ends(model: FetchedModel, section: AdapterModelSection) -> frozenset[int]:
+    config = generation_config(model.base.path, section.trust_remote_code)
+    return end_tokens(model.tokenizer, config)
+
+
 def tokens_at_most(generation: GenerationSection, context: int) -> int:
     """Return vLLM's limit of tokens for a prompt with its answer.
 
@@ -243,9 +253,9 @@ def _engine_arguments(
         cache_bytes = min(LARGEST_CPU_CACHE_BYTES, psutil.virtual_memory().available // 4)
 
     lora: Mapping[str, Any] = {}
-    rank = _lora_slot_size(model.adapter)
-    if rank:
-        lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+    slots = [_lora_slot_size(folder) for folder in model.adapters]
+    if slots:
+        lora = {"enable_lora": True, "max_loras": len(slots), "max_lora_rank": max(slots)}
 
     return EngineArgs(
         model=str(model.base.path),
@@ -269,13 +279,11 @@ def _engine_arguments(
     )
 
 
-def _lora_slot_size(adapter: Path | None) -> int | None:
-    """Return the smallest of vLLM's ranks that the adapter fits into; None without an adapter.
+def _lora_slot_size(adapter: Path) -> int:
+    """Return the smallest of vLLM's ranks that the adapter fits into.
 
     Raise ValueError if vLLM cannot serve the adapter.
     """
-    if adapter is None:
-        return None
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.lora.peft_helper import PEFTHelper
 
@@ -297,7 +305,8 @@ def _why_vllm_refuses(
     if reason is not None:
         return reason
     try:
-        _lora_slot_size(model.adapter)
+        for folder in model.adapters:
+            _lora_slot_size(folder)
     except ValueError as error:
         remedy = "set adapter_weights: merged, or engine: transformers"
         return f"vLLM cannot serve this adapter ({error}): {remedy}"

@@ -1,11 +1,10 @@
-"""Load a tokenizer, a base and an adapter into memory with transformers and peft.
+"""Load a tokenizer and a base into memory with transformers.
 
 Weights are read from safetensors only, and quantized to 4 bits while they are loaded.
 """
 
 import gc
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,8 @@ from typing import Any
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import (
     ConfigError,
-    DamagedError,
     DataError,
     RecapError,
-    is_out_of_memory,
     shortened,
 )
 from job.model import Model, Tokenizer
@@ -220,51 +217,6 @@ def read_quantization(
     """Return how the base in a folder is loaded; raise ConfigError if that is not possible."""
     config = read_json(files_in_folder(path, uri), CONFIG)
     return choose_quantization(config, uri, section.quantization, is_merging)
-
-
-def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
-    """Put the adapter in `folder` on a base, and return both as one model ready for inference.
-
-    The adapter computes in `dtype`: that of the base, as in training's autocast and in vLLM.
-    Without one it stays in float32, as peft loads it, to be merged. Raise DamagedError if it does
-    not fit the base.
-    """
-    adapted = _attach(model, folder, is_trainable=False).eval()
-    if dtype is not None:
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.to(dtype)
-    return adapted
-
-
-def attach_to_train(model: Model, folder: Path) -> Model:
-    """Put the adapter in `folder` on a base, and return both as one model that trains the adapter.
-
-    Its weights are in float32. Raise DamagedError if it does not fit the base.
-    """
-    return _attach(model, folder, is_trainable=True)
-
-
-def _attach(model: Model, folder: Path, is_trainable: bool) -> Model:
-    """Return the base with the adapter. Raise DamagedError if tensors are missing or do not fit.
-
-    peft only warns of tensors that are missing.
-    """
-    import_bitsandbytes()
-    from peft import PeftModel
-
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            # peft finds out by itself which way round the weights of a GPT-2 are.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            return PeftModel.from_pretrained(
-                model, str(folder), is_trainable=is_trainable, torch_device=str(model.device)
-            )
-    except (UserWarning, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise DamagedError(f"{folder}: the adapter does not fit its base: {error}") from error
 
 
 def compute_dtype(name: str) -> Any:

@@ -13,9 +13,10 @@ from pathlib import Path
 from job.config.sections import AdapterModelSection
 from job.errors import ConfigError, DamagedError, MissingError, is_out_of_memory
 from job.identity import sha256_of
+from job.model.attach import attach_adapter
 from job.model.fetch import Base
 from job.model.files import weights_digest
-from job.model.load import attach_adapter, compute_dtype, device, free_memory, load_base
+from job.model.load import compute_dtype, device, free_memory, load_base
 from job.storage.atomic import locked, replace_folder
 from job.storage.folders import Manifest, is_folder_of, read_manifest, write_manifest
 from job.storage.local import LocalStore

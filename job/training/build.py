@@ -15,9 +15,10 @@ from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.model import Model
 from job.model.adapter import lora_config
+from job.model.attach import attach_to_train
 from job.model.families import keep_adapter_in_float32, prepare_for_training
 from job.model.fetch import fetch_adapter
-from job.model.load import attach_to_train, compute_dtype, load_base
+from job.model.load import compute_dtype, load_base
 from job.model.modules import name_body
 from job.storage.scratch import cache_folder
 from job.telemetry import event

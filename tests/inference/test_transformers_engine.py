@@ -12,7 +12,8 @@ from job.inference.batch import generating
 from job.inference.decode import decode
 from job.inference.open import fetch_with_adapter, load, merge
 from job.inference.transformers_engine import TransformersEngine
-from job.model.load import attach_adapter, load_base
+from job.model.attach import attach_adapter
+from job.model.load import load_base
 from tests.adapters import publish_adapter
 from tests.plain_generate import one_by_one
 from tests.tiny import ENDING_IDS

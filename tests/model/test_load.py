@@ -21,8 +21,9 @@ from job.config.sections import AdapterModelSection, ModelSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DataError
 from job.model.adapter import lora_config, save_adapter, target_modules
+from job.model.attach import attach_adapter
 from job.model.fetch import Adapter, Base, name_base_of
-from job.model.load import attach_adapter, load_base, load_tokenizer
+from job.model.load import load_base, load_tokenizer
 from job.storage.folders import Manifest
 from job.storage.local import LocalStore
 
