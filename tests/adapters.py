@@ -14,20 +14,23 @@ from job.storage.open import open_store
 NO_STORAGE: Any = None
 
 
-def publish_adapter(base_uri: Path | str, work: Path, uri: str) -> None:
-    """Publish an adapter with random weights, as training does it."""
+def publish_adapter(
+    base_uri: Path | str, work: Path, uri: str, seed: int = 5, rank: int = 2, **prompt: Any
+) -> None:
+    """Publish an adapter with random weights, as training does it; `prompt` are keys of its."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     base = fetch_base(str(base_uri), None, NO_STORAGE, work)
     tokenizer = load_tokenizer(base.path)
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     targets = LoraConfig(
-        r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+        r=rank, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
     )
     model = get_peft_model(load_base(base, AdapterModelSection(base=base.uri)), targets)
     save_adapter(model, tokenizer, base, work / "adapter")
-    write_prompt(work / "adapter", make_prompt(PromptSection(), tokenizer, ["links", "whitespace"]))
+    section = PromptSection(**prompt)
+    write_prompt(work / "adapter", make_prompt(section, tokenizer, ["links", "whitespace"]))
     publish_folder(
         work / "adapter", open_store(uri), "", {BASE_KEY: base.identity(), "run": "tiny"}
     )

@@ -5,6 +5,7 @@ With it, a night is everything but the model.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from job.config.sections import GenerationSection
 from job.inference.engine import Generated
 from job.inference.open import cleaning_of
 from job.inference.taken import Filled
+from job.model.fetch import read_adapter
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
-from job.summarization.summarizer import Summarizer, fetch_digests
+from job.summarization.summarizer import Digests, Summarizer, fetch_digests
 
 Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 PROMPT = Prompt("Summarize:\n", "\nSummary:\n", False, {}, ("whitespace",))
+
+
+PROMPT_OF_CHALLENGER = Prompt("Sum up:\n", "\nSummary:\n", False, {}, ("whitespace",))
 
 
 class StandInTokenizer:
@@ -38,17 +43,24 @@ class StandInTokenizer:
 class StandInEngine:
     """An engine that answers with the prompt's length and some of its tokens.
 
-    It calls `before` in each `generate`, and takes `seconds_each` for each prompt.
+    It calls `before` in each `generate`, and takes `seconds_each` for each prompt. Its answers end
+    with `mark`.
     """
 
     context_tokens = 1 << 20
     prompts_ahead = 0
 
-    def __init__(self, before: Callable[[], None] = lambda: None, seconds_each: float = 0) -> None:
+    def __init__(
+        self,
+        before: Callable[[], None] = lambda: None,
+        seconds_each: float = 0,
+        mark: str = "",
+    ) -> None:
         self.prompts = 0
         self.seconds = 0.0
         self._before = before
         self._seconds_each = seconds_each
+        self._mark = mark
 
     def generate(
         self,
@@ -65,7 +77,7 @@ class StandInEngine:
         if on_done:
             on_done(len(prompts))
         return [
-            Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}", 3, "stop")
+            Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}{self._mark}", 3, "stop")
             for prompt in prompts
         ]
 
@@ -73,10 +85,11 @@ class StandInEngine:
         """Do nothing: it is never busy."""
 
 
-def stand_in(engine: Any, tokenizer: Any = None) -> Open:
+def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None) -> Open:
     """Return a function that opens a summarizer with this engine and without a model.
 
-    Without a tokenizer, tokens are bytes.
+    Without a tokenizer, tokens are bytes. `challenger` is the engine of the night's challenger, if
+    it has one; its prompt is its own.
     """
     tokenizer = tokenizer or StandInTokenizer()
 
@@ -84,6 +97,18 @@ def stand_in(engine: Any, tokenizer: Any = None) -> Open:
         digests = fetch_digests(filled.config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
         cleaning = cleaning_of(PROMPT, filled.config.data)
-        return Summarizer(engine, encoder, cleaning, digests, "stand-in")
+        found = Summarizer(engine, encoder, cleaning, digests, "stand-in")
+        section = filled.config.challenger
+        if section is None:
+            return found
+        digest = read_adapter(section.adapter, filled.config.storage).digest
+        beside = Summarizer(
+            challenger,
+            Encoder(PROMPT_OF_CHALLENGER, tokenizer, 1 << 19),
+            cleaning,
+            Digests(digest, digests.base),
+            "stand-in",
+        )
+        return replace(found, challenger=beside)
 
     return open_with

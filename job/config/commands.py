@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.challenger_section import ChallengerSection
 from job.config.data_sections import DataSection, ReadingSection
 from job.config.feedback_sections import (
     FeedbackLimitsSection,
@@ -31,6 +32,7 @@ from job.config.sections import (
     names_one_file,
 )
 from job.config.serving_section import (
+    AdapterDigest,
     AdapterWeights,
     EngineName,
     LongConversations,
@@ -45,7 +47,10 @@ from job.config.training_sections import (
     TrainingSection,
 )
 
-AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
+ONE_MERGED_ADAPTER = (
+    "adapter_weights: merged leaves a base that serves one adapter alone, and challenger is set: "
+    "set adapter_weights: separate, or remove challenger"
+)
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -107,6 +112,11 @@ class SummarizeConfig(Section):
         None,
         description="Digest of the adapter, or its first 12 or more digits. The log and the "
         "manifest of a run show it. An adapter with another digest ends the run with 65.",
+    )
+    challenger: ChallengerSection | None = Field(
+        None,
+        description="Another adapter that summarizes some of the conversations: to try it before "
+        "it is promoted. null tries none.",
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
@@ -195,6 +205,8 @@ class SummarizeConfig(Section):
             raise ValueError(
                 "prompt is set, but the adapter carries the one it was trained with: remove prompt"
             )
+        if self.challenger is not None and self.adapter_weights == "merged":
+            raise ValueError(ONE_MERGED_ADAPTER)
         return self
 
 

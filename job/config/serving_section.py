@@ -31,6 +31,7 @@ TensorParallel = Annotated[
         "Above 1 it is for vLLM only, and must divide the base's number of attention heads.",
     ),
 ]
+AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 LongConversations = Annotated[
     Literal["keep_ends", "hierarchical"],
     Field(

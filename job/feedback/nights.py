@@ -24,13 +24,14 @@ from job.identity import json_digest
 from job.storage.folders import MANIFEST, Manifest, read_manifest_file
 from job.storage.keys import below
 from job.storage.open import InputFile, open_store
-from job.summarization.identity import hash_identity
+from job.summarization.identity import hash_identity, hash_identity_of_challenger
 from job.summarization.nights_before import DATE
-from job.summarization.output import Output, open_output
+from job.summarization.output import SHADOW_ENDING, Output, open_output
 from job.summarization.writers import unescaped
 from job.summarization.written import written_files, written_rows
 
 COLUMNS = ("id", "summary", "digest", "adapter", "input_tokens", "source_uri", "source_line")
+OTHERS = (".rejects.jsonl", SHADOW_ENDING)  # beside one file of summaries
 REMEDY = "correct nights, or run that night again"
 
 
@@ -39,15 +40,15 @@ class Night:
     """A finished output of `recap summarize`: where it is, how it read, and who wrote it.
 
     `name` is its date, or else the last part of its URI. `week` is that of the date, such as
-    2026-W05, None if its name has no date. `settings` is the hash with which digests of its lines
-    begin.
+    2026-W05, None if its name has no date. `settings` has the hash with which digests of its lines
+    begin, and that of the lines of a challenger, if it had one.
     """
 
     output: Output
     manifest: Manifest
     name: str
     week: str | None
-    settings: blake2b
+    settings: tuple[blake2b, ...]
     reading: ReadingSection
     redactor: Redactor | None
     inputs: tuple[str, ...]
@@ -144,7 +145,7 @@ def _nights_at(uri: str, storage: StorageSection) -> Iterator[Night]:
         elif name.endswith(f".{MANIFEST}"):
             manifest = read_manifest_file(store, entry.key)
             for key in manifest.files:
-                if names_one_file(key) and not key.endswith(".rejects.jsonl"):
+                if names_one_file(key) and not key.endswith(OTHERS):
                     yield from _night(open_output(below(where, key), storage))
 
 
@@ -175,11 +176,17 @@ def _night(output: Output) -> Iterator[Night]:
         manifest=manifest,
         name=day.isoformat() if day else output.uri.rstrip("/").rpartition("/")[2],
         week=week_of(day) if day else None,
-        settings=hash_identity(identity),
+        settings=_settings(identity),
         reading=reading,
         redactor=make_redactor(redaction),
         inputs=inputs,
     )
+
+
+def _settings(identity: Mapping[str, Any]) -> tuple[blake2b, ...]:
+    own = hash_identity(identity)
+    challenger = hash_identity_of_challenger(identity)
+    return (own,) if challenger is None else (own, challenger)
 
 
 def _date_in(uri: str) -> date | None:

@@ -6,6 +6,7 @@ that went on, or a line of another file, has another digest.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from job.config.sections import StorageSection, to_plain
 from job.conversations.read import read_conversations
@@ -29,7 +30,7 @@ class _Wanted:
     ids: set[str] = field(default_factory=set)
     uris: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
-    nights: dict[str, Night] = field(default_factory=dict)  # of different settings
+    settings: dict[str, blake2b] = field(default_factory=dict)  # of different nights
 
 
 def find_originals(
@@ -43,8 +44,8 @@ def find_originals(
     for wanted in _by_reading(lines, nights):
         files = _files(wanted, at, storage)
         for conversation in _conversations(files, wanted):
-            for night in wanted.nights.values():
-                digest = conversation_digest(conversation, night.settings)
+            for settings in wanted.settings.values():
+                digest = conversation_digest(conversation, settings)
                 if digest in wanted.digests:
                     found.setdefault(digest, conversation)
     return found
@@ -56,7 +57,7 @@ def _by_reading(lines: Iterable[Line], nights: Sequence[Night]) -> list[_Wanted]
         night = nights[line.night]
         key = json_digest(to_plain(night.reading))
         wanted = groups.setdefault(key, _Wanted(night))
-        wanted.nights[night.settings.hexdigest()] = night
+        wanted.settings |= {settings.hexdigest(): settings for settings in night.settings}
         wanted.digests.add(line.digest)
         wanted.uris.add(line.source.uri)
         wanted.ids.add(line.id)

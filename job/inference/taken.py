@@ -41,12 +41,14 @@ class Filled(Generic[Config]):
 
     `judged` is the content of that file, None if there is none. `conversations` is the number of
     those that are to be summarized, None for scores: they are taken with the engine of long nights.
+    `challenger_judged` is what `judged` is, of the challenger.
     """
 
     config: Config
     taken: frozenset[str] = frozenset()
     judged: AdapterServing | None = None
     conversations: int | None = None
+    challenger_judged: AdapterServing | None = None
 
     def wish(self) -> ServingWish:
         """Return how the model is to be served."""

@@ -283,11 +283,14 @@ def read_champion(pointer: Pointer, storage: StorageSection) -> Adapter:
     return replace(adapter, pointer=pointer)
 
 
-def check_adapter_digest(adapter: Adapter, wanted: str | None) -> None:
-    """Raise DataError unless the adapter's digest begins with `wanted`; None accepts any."""
+def check_adapter_digest(adapter: Adapter, wanted: str | None, key: str = "adapter") -> None:
+    """Raise DataError unless the adapter's digest begins with `wanted`; None accepts any.
+
+    `key` is the config's that names the adapter.
+    """
     if wanted is not None and not adapter.digest.startswith(wanted):
         raise DataError(
-            f"adapter: {adapter.uri} has digest {adapter.digest}, and adapter_digest (or the "
+            f"{key}: {adapter.uri} has digest {adapter.digest}, and {key}_digest (or the "
             f"champion that this night began with) wants {wanted}: the adapter was replaced, or "
             "the digest is another one's; correct whichever is wrong"
         )
@@ -327,7 +330,7 @@ def fetch_base_of(
         # Earlier versions also fetched weight files that are not loaded, and their digest of a base
         # was over those, too.
         base = fetch_base(name, revision, storage, cache, trust, every_weight=True)
-    _check_same_base(adapter, section, base)
+    check_same_base(adapter, section, base)
     return base
 
 
@@ -351,10 +354,10 @@ def check_small_files(adapter: Adapter, section: AnyModelSection, folder: Path) 
     """Raise ConfigError if the small files of a base are not those which the adapter records."""
     recorded = adapter.base
     base = Base(recorded["uri"], recorded.get("revision"), recorded.get("digest", ""), folder)
-    _check_same_base(adapter, section, _with_small_digests(base))
+    check_same_base(adapter, section, _with_small_digests(base))
 
 
-def _check_same_base(adapter: Adapter, section: AnyModelSection, base: Base) -> None:
+def check_same_base(adapter: Adapter, section: AnyModelSection, base: Base) -> None:
     """Raise ConfigError if `base` is not the one that the adapter records.
 
     An older adapter records the digest of the weights only.

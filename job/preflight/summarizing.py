@@ -19,6 +19,7 @@ from job.errors import DataError, RecapError
 from job.gpus.visible import visible_gpus
 from job.model.champion import is_pointer, read_pointer
 from job.preflight.access import probe_output
+from job.preflight.challenger import challenger_checks
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.models import describe_champion, generating_checks
@@ -72,6 +73,7 @@ def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> 
             input_check,
             *champion_checks,
             *generating_checks(followed, devices, look),
+            *challenger_checks(config, followed, found.records if found else None),
             _workers_check(config),
             output_check,
         ],

@@ -34,6 +34,8 @@ def models_read(config: ModelConfig) -> list[Place]:
             found += _adapter("training.start_from", config.training.start_from, config)
     elif config.adapter is not None:
         found += _adapter("adapter", config.adapter, config)
+    if isinstance(config, SummarizeConfig) and config.challenger is not None:
+        found += _adapter("challenger.adapter", config.challenger.adapter, config)
     if isinstance(config, EvaluateConfig) and config.champion is not None:
         found += _adapter("champion", config.champion, config)
     if not isinstance(config, SummarizeConfig):

@@ -22,6 +22,7 @@ from job.summarization.crash_notes import CrashNotes
 from job.summarization.summarizer import SummarizerLoader
 
 CAREFUL_BATCH = 32  # prompts
+IN_SHADOW = " in shadow"  # after the name of a record in a note
 
 # One crash may be the machine's fault; two while alone in a batch are the record's.
 MAX_CRASHES_PER_RECORD = 2
@@ -64,7 +65,9 @@ class CarefulEngine:
 
     `has_answered` is True once the model has answered in this night, also in an earlier attempt:
     what fails from then on is no mistake in the config. With `is_careful`, prompts are generated in
-    small batches and none is announced ahead, so that every prompt in flight is in a note.
+    small batches and none is announced ahead, so that every prompt in flight is in a note. Nobody
+    waits for an engine in shadow: it gets no greeting, and whatever it fails on is the failure of a
+    prompt. Its records have names of their own in notes, since another engine has them, too.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class CarefulEngine:
         notes: CrashNotes | None = None,
         has_answered: bool = False,
         is_careful: bool = False,
+        is_shadow: bool = False,
     ) -> None:
         self.loader = loader
         self.settings = settings
         self.notes = notes or CrashNotes()
         self.has_answered = has_answered
         self.is_careful = is_careful
+        self._is_shadow = is_shadow
 
     @property
     def reads_ahead(self) -> bool:
@@ -118,7 +123,7 @@ class CarefulEngine:
             self._check_model_answers(FAILS_AT_ONCE)
             self.has_answered = True
 
-        records = [str(source) for source in sources]
+        records = [f"{source}{IN_SHADOW if self._is_shadow else ''}" for source in sources]
         crashes = self.notes.crashes
         suspects = [row for row, record in enumerate(records) if record in crashes]
         others = [row for row, record in enumerate(records) if record not in crashes]
@@ -176,7 +181,7 @@ class CarefulEngine:
         only a config explains, or many with any one error, unless the model has answered before.
         """
         failures = [answer for answer in answers if isinstance(answer, Failure)]
-        if not failures:
+        if not failures or self._is_shadow:
             return
         if len(failures) < len(answers):
             self.has_answered = True
@@ -195,6 +200,8 @@ class CarefulEngine:
         If it fails, raise RetryError if the model has answered before; else ConfigError, which
         begins with `mistake`, unless the error is a bug of recap.
         """
+        if self._is_shadow:
+            return
         try:
             self._greet()
         except RecapError:

@@ -7,7 +7,8 @@ it, and the other deletes its own file.
 
 A line of outcomes has these fields, separated by tabs:
 
-- `S` for a summary or `R` for a reject;
+- `S` for a summary or `R` for a reject; with a `c` after it, of the challenger in place of the
+  adapter; with an `s`, of the challenger beside the adapter, whose line is the one before;
 - where the id came from: `o` the record's own, `d` derived from its content, `-` none was read;
 - the digest of the id, in hexadecimal digits;
 - the number of the record's file, and its line there;
@@ -28,16 +29,17 @@ from job.errors import AlreadyExistsError, DamagedError, MissingError
 from job.storage.folders import sha256_file
 from job.storage.keys import below, relative_to
 from job.storage.store import Store
-from job.summarization.records import Counts, Origin, Position
+from job.summarization.records import Counts, Origin, Position, Writer
 
 MARKER_SUFFIX = ".done.json"
 SUMMARY = b"S"  # kinds of outcomes, in their lines
 REJECT = b"R"
+WRITERS: dict[Writer, bytes] = {"adapter": b"", "canary": b"c", "shadow": b"s"}
 
 # Every key below the folder of chunks that recap writes; whatever else is there belongs to others.
 OWN_KEYS = re.compile(
     r"probe-[0-9a-f]{32}"
-    r"|champion-[0-9a-f]{16}\.json"
+    r"|(champion|challenger)-[0-9a-f]{16}\.json"
     r"|lease/\d+\.json"
     r"|[0-9a-f]{16}/input-\d+\.json"
     r"|[0-9a-f]{16}/[0-9a-f]{16}/\d+-[0-9a-f]{32}\.outcomes"
@@ -67,7 +69,7 @@ class OutcomeLine(NamedTuple):
         else:
             id_origin = b"o"
         return cls(
-            SUMMARY if is_summary else REJECT,
+            (SUMMARY if is_summary else REJECT) + WRITERS[origin.writer],
             id_origin,
             origin.id_digest.hex().encode(),
             b"%d" % origin.position.file,
@@ -79,7 +81,17 @@ class OutcomeLine(NamedTuple):
     @property
     def is_summary(self) -> bool:
         """True for a summary, False for a reject or a skipped record."""
-        return self.kind == SUMMARY
+        return self.kind.startswith(SUMMARY)
+
+    @property
+    def is_shadow(self) -> bool:
+        """True for the second line of a record, which counts as no outcome of it."""
+        return self.kind.endswith(WRITERS["shadow"])
+
+    @property
+    def is_by_challenger(self) -> bool:
+        """True for what the challenger made of a record."""
+        return len(self.kind) > 1
 
     @property
     def is_derived(self) -> bool:

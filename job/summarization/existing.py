@@ -123,7 +123,7 @@ def _existing_entries(output: Output) -> list[Entry]:
     read.
     """
     keys = [output.success] if output.success else [output.summaries, output.rejects]
-    keys.append(output.report)
+    keys += [output.report, output.shadow]
     existing = [*output.parts(), *entries_at(output.store, keys)]
 
     # The files are listed first, then the marker is looked for, and the manifest is read last. A
@@ -138,7 +138,7 @@ def _check_replaceable(
     manifest: Manifest | None,
 ) -> None:
     """Raise OutputError if the manifest does not name every entry, or if one has a needed name."""
-    files = [output.manifest, output.marker, output.report]
+    files = [output.manifest, output.marker, output.report, output.shadow]
     folders = [output.chunks]
     if output.success:
         files.append(output.success)

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from job.summarization.champion import FACT as CHAMPION
 from job.summarization.chunk_store import REJECT, ChunkFacts, OutcomeLine, read_lines
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
+from job.summarization.identity import CHALLENGER
 from job.summarization.inputs import check_unchanged
 from job.summarization.night import Night
 from job.summarization.night_report import NightPage, write_night_report
@@ -47,7 +49,8 @@ from job.summarization.rerun import (
 )
 from job.summarization.sample import NightSample
 from job.summarization.shard import Shard
-from job.summarization.writers import json_line
+from job.summarization.sides import Assignment, Sides
+from job.summarization.writers import Write, json_line
 from job.telemetry import event, heartbeat, warn
 
 TERMS = Terms()  # of the lease
@@ -139,7 +142,8 @@ def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     facts = _facts(night, chunks, assembly)
     if night.config.report:
         cleaning = assembly.totals.cleaning
-        _write_report(folder, NightPage(night, chunks, facts, assembly.sample, cleaning))
+        pairs = [] if assembly.sides is None else assembly.sides.pairs()
+        _write_report(folder, NightPage(night, chunks, facts, assembly.sample, pairs, cleaning))
     publish(night.output, folder, facts)
     log_night_metrics(facts)
     shutil.rmtree(folder)
@@ -163,6 +167,10 @@ class _Assembly:
         self.totals = Totals()
         self.sample = NightSample()
         self.quality = QualitySums()
+        challenger = night.challenger
+        self._choice = None if challenger is None else challenger.choice
+        self.sides = None if self._choice is None else Sides(self._choice)
+        self._quality_sample = QualitySample.of(chunks.records)
         self._night = night
         self._chunks = chunks
         self._store = night.chunk_store(chunks)
@@ -193,7 +201,12 @@ class _Assembly:
         self.totals.add(marker.facts)
 
         records = 0
+        assignment = None if self._choice is None else Assignment(self._choice)
         for line in read_lines(path):
+            if assignment is not None and not assignment.accepts(line):
+                raise self._not_assigned(chunk)
+            if line.is_shadow:
+                continue
             # Positions ascend over all chunks, so this finds a record that is in two chunks too.
             position = line.position
             if position <= self._last:
@@ -205,8 +218,16 @@ class _Assembly:
             records += 1
             if line.id_digits:
                 ids.add(line.id_digest, position, line.is_derived)
+        if assignment is not None and not assignment.is_complete:
+            raise self._not_assigned(chunk)
         self._check_count(f"chunk {chunk.number}", chunk.records, records)
         return path
+
+    def _not_assigned(self, chunk: Chunk) -> RecapError:
+        return RecapError(
+            f"chunk {chunk.number}: an outcome is not of the adapter that its id gives the record "
+            f"to: {self._night.remedy()}"
+        )
 
     def _write(self, paths: Sequence[Path], duplicates: Iterator[Duplicate]) -> Counts:
         """Write all outcomes to the output's files. Return how duplicate ids change the counts.
@@ -221,20 +242,36 @@ class _Assembly:
         output = self._night.output
         summaries = output.write_summaries(self._folder, self._night.config.csv_output)
         rejects = output.write_rejects(self._folder)
-        with summaries as write_summary, rejects as write_reject:
+        with summaries as write_summary, rejects as write_reject, self._shadow() as write_shadow:
             for chunk, path in zip(self._chunks.chunks, paths, strict=True):
                 for line in read_lines(path):
-                    if duplicate is not None and duplicate.position == line.position:
-                        resolved = self._resolve(line, duplicate)
-                        changed = changed.plus(_counts(resolved)).minus(_counts(line))
-                        line = resolved
+                    while duplicate is not None and duplicate.position < line.position:
                         duplicate = next(duplicates, None)
-                    write = write_summary if line.is_summary else write_reject
-                    write(line.row)
-                    self.sample.add(line, chunk)
-                    self.quality.add(line.figures)
+                    if duplicate is not None and duplicate.position == line.position:
+                        if line.is_shadow and not line.is_derived:
+                            continue  # the record is a reject, whatever was made of it
+                        resolved = self._resolve(line, duplicate)
+                        if not line.is_shadow:
+                            changed = changed.plus(_counts(resolved)).minus(_counts(line))
+                        line = resolved
+                    if line.is_shadow:
+                        write_shadow(line.row)
+                    else:
+                        write = write_summary if line.is_summary else write_reject
+                        write(line.row)
+                        self.sample.add(line, chunk)
+                        if line.figures and self._quality_sample.has(line.id_digest):
+                            self.quality.add(line.figures)
+                    if self.sides is not None:
+                        self.sides.add(line, chunk)
                 path.unlink()
         return changed
+
+    def _shadow(self) -> AbstractContextManager[Write]:
+        """Open the writer of a shadow; a night without one leaves no such file."""
+        if self._choice is None or self._choice.mode == "canary":
+            return nullcontext(lambda _row: None)
+        return self._night.output.write_shadow(self._folder)
 
     def _resolve(self, line: OutcomeLine, duplicate: Duplicate) -> OutcomeLine:
         """Return the outcome of a record whose id an earlier record has.
@@ -299,4 +336,7 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None
         facts["cost"] = round(cost, 6)
         facts["cost_per_1000_records"] = per_1000
+    if night.named is not None:
+        sides = assembly.sides.facts() if assembly.sides is not None else {}
+        facts[CHALLENGER] = {**night.named.facts(), **sides}
     return facts | {"config": to_plain(config), "environment": describe()}

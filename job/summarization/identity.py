@@ -17,6 +17,9 @@ from job.summarization.summarizer import Digests
 DIGEST_BYTES = 16  # of the digest of a conversation with its settings
 FINGERPRINT_DIGITS = 16  # of folders' names
 
+# The key of the challenger: of the config, of the identity, and of the manifest's facts.
+CHALLENGER = "challenger"
+
 # Keys of `generation` that decide how fast a night is, and no summary.
 SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}
 
@@ -31,15 +34,19 @@ SELECTION = ("include", "exclude")
 OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
 
 # Keys of the identity that decide no summary.
-NOT_OF_A_SUMMARY = ("input", "skip_done", "csv_output")
+NOT_OF_A_SUMMARY = ("input", "skip_done", "csv_output", CHALLENGER)
 
 
 def identity(
     config: SummarizeConfig,
     files: Sequence[InputFile],
     digests: Digests,
+    challenger: str | None = None,
 ) -> dict[str, Any]:
-    """Return the input's versions, the weights' digests, and every setting that decides a row."""
+    """Return the input's versions, the weights' digests, and every setting that decides a row.
+
+    `challenger` is what the challenger is known by, if not by the digest in the config.
+    """
     plain = to_plain(config)
     model = model_identity(config.model)
     reading = reading_identity(config.data)
@@ -54,15 +61,19 @@ def identity(
         "generation": {key: generation[key] for key in generation if key not in left_out},
         **{key: plain[key] for key in OTHERS},
         **_csv_output(config),
+        **_challenger(config, challenger),
     }
 
 
-def settings_fingerprint(config: SummarizeConfig, digests: Digests) -> str:
+def settings_fingerprint(
+    config: SummarizeConfig, digests: Digests, challenger: str | None = None
+) -> str:
     """Return a short digest of everything that decides the outcomes of chunks, but the files.
 
-    It names the folder of all chunks that are made with these settings.
+    It names the folder of all chunks that are made with these settings. `challenger` is what the
+    challenger is known by, if not by the digest in the config.
     """
-    content = identity(config, [], digests)
+    content = identity(config, [], digests, challenger)
 
     # With other patterns, a night that has begun is cut anew.
     data = to_plain(config)["data"]
@@ -84,6 +95,18 @@ def hash_identity(content: Mapping[str, Any]) -> blake2b:
     return blake2b(text.encode(), digest_size=DIGEST_BYTES)
 
 
+def hash_identity_of_challenger(content: Mapping[str, Any]) -> blake2b | None:
+    """Return the hash of the settings by which the challenger of such a night summarizes.
+
+    It is that of a night in which the challenger is the adapter. None without a challenger.
+    """
+    challenger = content.get(CHALLENGER)
+    if challenger is None:
+        return None
+    weights = {**content["weights"], "adapter": challenger["digest"]}
+    return hash_identity({**content, "weights": weights, "prompt": None})
+
+
 def conversation_digest(conversation: Conversation, settings: blake2b) -> str:
     """Return 32 hexadecimal digits of the settings, the id, and the turns with their roles.
 
@@ -97,6 +120,15 @@ def conversation_digest(conversation: Conversation, settings: blake2b) -> str:
     digest = settings.copy()
     digest.update("\0".join(texts).encode())  # no text of a record has this character
     return digest.hexdigest()
+
+
+def _challenger(config: SummarizeConfig, known_by: str | None) -> Mapping[str, Any]:
+    """Return the challenger if there is one: identities of other nights have no such key."""
+    section = config.challenger
+    if section is None:
+        return {}
+    digest = known_by or section.adapter_digest
+    return {CHALLENGER: {"digest": digest, section.mode: section.share, "seed": section.seed}}
 
 
 def _csv_output(config: SummarizeConfig) -> Mapping[str, Any]:

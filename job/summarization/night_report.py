@@ -6,7 +6,7 @@ where the night is.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from job.pages.conversations import (
 from job.pages.render import render
 from job.printable import number_of
 from job.storage.atomic import write_file
+from job.summarization.challenger_page import BY_CHALLENGER, challenger_part, shown_beside
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
 from job.summarization.nights_before import ComparedNight, read_nights_before
@@ -47,10 +48,16 @@ from job.summarization.quality_table import (
 )
 from job.summarization.records import Counts, Position
 from job.summarization.sample import NightSample, SampledSummary
+from job.summarization.sides import Pair
 
 TEMPLATE = "night_report.html"
 CUT, SHORTENED, LEAKED = "cut", "shortened", "leaked"  # tags of summaries
-TAGS = {CUT: "Cut off", SHORTENED: "Turns dropped", LEAKED: "Redacted in the summary"}
+TAGS = {
+    CUT: "Cut off",
+    SHORTENED: "Turns dropped",
+    LEAKED: "Redacted in the summary",
+    BY_CHALLENGER: "Challenger",
+}
 ORDERS = (
     Order("longest summary", "characters", is_descending=True),
     Order("shortest summary", "characters"),
@@ -75,6 +82,7 @@ class NightPage:
     chunks: Chunks
     facts: Mapping[str, Any]
     sample: NightSample
+    pairs: Sequence[Pair]  # of records that a challenger has summarized, too
     cleaning: Sequence[CleaningStep] | None  # of its conversations, None if it is not known
 
     @property
@@ -106,6 +114,7 @@ def write_night_report(path: Path, page: NightPage) -> None:
         quality_note=sample_sentence(page.facts[QUALITY]),
         languages=language_pairs(page.facts[QUALITY]),
         meanings=meanings(page.facts[QUALITY]),
+        challenger=challenger_part(page.facts),
         speed=_speed(page),
         gallery=_gallery(page),
         is_redacted=night.config.redaction is not None,
@@ -283,6 +292,9 @@ def _made_by(page: NightPage) -> list[tuple[str, str]]:
         ("Base's digest", weights["base"]),
         ("Engine", ", ".join(page.facts["engines"])),
     ]
+    if page.night.named is not None:
+        pairs.append(("Challenger", page.night.named.adapter))
+        pairs.append(("Challenger's digest", page.night.named.digest))
     if page.night.champion is not None:
         champion = page.night.champion
         pairs.insert(1, ("Champion", f"{champion.adapter}, version {champion.version}"))
@@ -291,13 +303,22 @@ def _made_by(page: NightPage) -> list[tuple[str, str]]:
 
 def _gallery(page: NightPage) -> Gallery:
     config = page.night.config
-    sampled = page.sample.summaries()
+    beside = {pair.delivered.position: pair for pair in page.pairs}
+    sampled = [pair.delivered for pair in page.pairs]
+    sampled += [each for each in page.sample.summaries() if each.position not in beside]
     found = _read_again(page.chunks, sampled, page.night)
     redactor = make_redactor(config.redaction)
+    challenger = page.night.challenger
     shown = []
     for summary in sampled:
         turns = _turns(found.get(summary.position), page.cleaning, redactor)
-        shown.append(_shown(summary.row, turns))
+        one = _shown(summary.row, turns)
+        if summary.position in beside:
+            both = [*one.summaries, shown_beside(beside[summary.position])]
+            one = replace(one, summaries=both, tags=[*one.tags, BY_CHALLENGER])
+        elif challenger is not None and summary.row["adapter"] == challenger.digest:
+            one = replace(one, tags=[*one.tags, BY_CHALLENGER])
+        shown.append(one)
     return Gallery(fit(shown), TAGS, ORDERS, page.counts.summaries)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from job.conversations.record import Reject
 from job.inference.each import Done
 from job.inference.levels import Answer, answer_each
+from job.summarization.careful_engine import CarefulEngine
 from job.summarization.prepare import Task
 from job.summarization.quality import measure, size_of
 from job.summarization.records import Outcome, Prepared, Summary
@@ -33,13 +34,10 @@ class Window(NamedTuple):
     items: Sequence[Item]
     ends_chunk: bool
 
-    def prompts(self) -> list[list[int]]:
-        """Return the prompts of the first level."""
-        prompts = []
-        for item in self.items:
-            if isinstance(item, Prepared):
-                prompts += [part.ids for part in item.prompts.parts]
-        return prompts
+    def prepared(self, engine: CarefulEngine, task: Task) -> list[Prepared]:
+        """Return what this engine has to answer."""
+        found = [item for item in self.items if isinstance(item, Prepared)]
+        return [item for item in found if task.engine_of(item.origin.writer) is engine]
 
 
 class AnsweredWindow(NamedTuple):
@@ -56,10 +54,14 @@ def windows_of(chunk: int, items: Iterable[Item]) -> Iterator[Window]:
     A window is closed by the item with which it reaches a limit of records, tokens or characters.
     """
     window: list[Item] = []
+    records = 0
     tokens = 0
     characters = 0
     for item in items:
         window.append(item)
+        if item.origin.is_shadow:
+            # Not counted: the batches of the adapter are those of a night without a challenger.
+            continue
         if isinstance(item, Prepared):
             prompts = item.prompts
             tokens += sum(len(part.ids) for part in prompts.parts)
@@ -71,14 +73,14 @@ def windows_of(chunk: int, items: Iterable[Item]) -> Iterator[Window]:
         else:
             characters += len(item.result.id or "")
 
+        records += 1
         is_full = (
-            len(window) == WINDOW_RECORDS
-            or tokens >= WINDOW_TOKENS
-            or characters >= WINDOW_CHARACTERS
+            records == WINDOW_RECORDS or tokens >= WINDOW_TOKENS or characters >= WINDOW_CHARACTERS
         )
         if is_full:
             yield Window(chunk, window, ends_chunk=False)
             window = []
+            records = 0
             tokens = 0
             characters = 0
     yield Window(chunk, window, ends_chunk=True)
@@ -99,11 +101,14 @@ def answer_windows(
     prompts_in_flight = deque[int]()  # of each window in `ahead`
     prompts_wanted = 0
     for window in windows:
-        prompts = window.prompts()
         ahead.append(window)
-        prompts_in_flight.append(len(prompts))
-        if prompts:  # else no model may be needed, and asking the engine would load one
-            prompts_wanted = task.engine.expect(prompts)
+        in_flight = 0
+        for engine in task.engines():
+            prompts = _prompts_of(window.prepared(engine, task))
+            in_flight += len(prompts)
+            if prompts:  # else no model may be needed, and asking the engine would load one
+                prompts_wanted = engine.expect(prompts)
+        prompts_in_flight.append(in_flight)
 
         # Answer the oldest window as soon as those after it keep the engine busy meanwhile. An
         # engine that wants no announcements has each window answered at once.
@@ -117,30 +122,46 @@ def answer_windows(
         yield _answer(ahead.popleft(), task, on_done)
 
 
+def _prompts_of(prepared: Sequence[Prepared]) -> list[list[int]]:
+    """Return the prompts of the first level."""
+    prompts = []
+    for item in prepared:
+        prompts += [part.ids for part in item.prompts.parts]
+    return prompts
+
+
 def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
-    prepared = [item.prompts for item in window.items if isinstance(item, Prepared)]
-    on_done(len(window.items) - len(prepared))
-    answers: list[Answer | Reject] = []
-    if prepared:  # else no model may be needed, and asking for its encoder would load one
-        summarizer = task.engine.loader.load()
-        answers = answer_each(prepared, task.engine.generate, summarizer.encoder, on_done)
+    decided = [item for item in window.items if isinstance(item, Outcome)]
+    on_done(sum([not item.origin.is_shadow for item in decided]))
+    answers: dict[CarefulEngine, Iterator[Answer | Reject]] = {}
+    for engine in task.engines():
+        prepared = window.prepared(engine, task)
+        if prepared:  # else no model may be needed, and asking for its encoder would load one
+            report = _report_nothing if prepared[0].origin.is_shadow else on_done
+            prompts = [item.prompts for item in prepared]
+            encoder = engine.loader.load().encoder
+            answers[engine] = iter(answer_each(prompts, engine.generate, encoder, report))
 
     outcomes: list[Outcome] = []
-    next_answer = 0
     for item in window.items:
         if isinstance(item, Prepared):
-            outcome = _outcome(item, answers[next_answer], task)
+            engine = task.engine_of(item.origin.writer)
+            outcome = _outcome(item, next(answers[engine]), task)
             if item.conversation is not None:
+                summarizer = engine.loader.load()
                 around = summarizer.encoder.tokens_around if summarizer.seen else 0
                 figures = measure(
                     item.conversation, item.prompts, outcome.result, summarizer.seen, around
                 )
                 outcome = outcome._replace(figures=figures)
             outcomes.append(outcome)
-            next_answer += 1
         else:
             outcomes.append(item)
     return AnsweredWindow(window.chunk, outcomes, window.ends_chunk)
+
+
+def _report_nothing(_count: int) -> None:
+    """Report no progress: a record whose line is delivered has been counted."""
 
 
 def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:

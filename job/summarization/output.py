@@ -3,7 +3,7 @@
 A folder gets `parts/`, `rejects/`, `report.html`, `manifest.json` and, last of all, `_SUCCESS`. A
 name that ends in .jsonl, .csv or .parquet is one file, with `<stem>.rejects.jsonl`,
 `<stem>.report.html` and, last, `<stem>.manifest.json` beside it. Readers trust the file that is
-written last.
+written last. What a challenger wrote in shadow is in `shadow.jsonl` or `<stem>.shadow.jsonl`.
 """
 
 import re
@@ -28,6 +28,7 @@ from job.telemetry import warn
 SUCCESS = "_SUCCESS"
 KIND = "summaries"  # of publication, in the marker that is there while it lasts
 PART = re.compile(r"(parts|rejects)/part-\d{5}\.jsonl")
+SHADOW_ENDING = ".shadow.jsonl"
 CHUNKS = "_chunks"  # readers skip names that start with _ or .
 
 
@@ -40,6 +41,7 @@ class Output:
     summaries: str
     rejects: str
     report: str
+    shadow: str
     manifest: str
     marker: str  # there while the files are replaced
     success: str | None  # None if the manifest itself is the last file
@@ -56,7 +58,7 @@ class Output:
             return True
         if self.is_folder and PART.fullmatch(key):
             return True
-        files = (self.summaries, self.rejects, self.report)
+        files = (self.summaries, self.rejects, self.report, self.shadow)
         return key in (*files, self.manifest, self.marker, self.success)
 
     def parts(self) -> Iterator[Entry]:
@@ -76,6 +78,10 @@ class Output:
         """Open a writer of rejects. It writes to files in `folder`, named as in the store."""
         path = folder / self.rejects
         return json_line_parts(path) if self.is_folder else json_lines(path)
+
+    def write_shadow(self, folder: Path) -> AbstractContextManager[Write]:
+        """Open a writer of what a challenger wrote beside the adapter; there are no parts of it."""
+        return json_lines(folder / self.shadow)
 
     def has_success(self) -> bool:
         """Return True if the success marker is there, or the manifest itself is the last file."""
@@ -102,6 +108,7 @@ def open_output(uri: str, storage: StorageSection) -> Output:
             summaries="parts",
             rejects="rejects",
             report="report.html",
+            shadow="shadow.jsonl",
             manifest=MANIFEST,
             marker=MARKER,
             success=SUCCESS,
@@ -115,6 +122,7 @@ def open_output(uri: str, storage: StorageSection) -> Output:
         summaries=name,
         rejects=f"{stem}.rejects.jsonl",
         report=f"{stem}.report.html",
+        shadow=f"{stem}{SHADOW_ENDING}",
         manifest=f"{stem}.{MANIFEST}",
         marker=f".{stem}.publishing.json",
         success=None,
@@ -170,10 +178,11 @@ def publish(output: Output, folder: Path, extra: Mapping[str, Any]) -> Manifest:
             output.store.delete(output.success)
         output.store.delete(output.manifest)
 
-        # An earlier night may have had more parts than this one, or a report.
+        # An earlier night may have had more parts than this one, a report, or a challenger.
         for entry in list(output.parts()):
             output.store.delete(entry.key)
         output.store.delete(output.report)
+        output.store.delete(output.shadow)
         for key in manifest.files:
             output.store.upload(folder / key, key)
 

@@ -7,6 +7,7 @@ same in any order. `recap watch` compares the blocks of nights.
 
 import json
 import math
+from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -294,21 +295,28 @@ def quality_block(
 
     Lengths, cut summaries and rejects are of all records, as finish sees each row.
     """
-    figures = sums.to_json()
-    if night.lengths:
-        lengths = np.frombuffer(night.lengths, dtype=np.uint32).astype(np.uint64)
-        total = int(lengths.sum()) * SCALE
-        squares = int((lengths * lengths).sum()) * SCALE**2
-        figures["characters"] = _Sums(len(lengths), total, squares).to_json()
-        figures["cut"] = _share(night.cut_summaries, len(lengths))
-    if counts.new:
-        figures["rejected"] = _share(counts.rejected, counts.new)
     return {
         "sample": {"records": sums.records, "share": round(sample.share, 9)},
         "measured_by": measuring_code(),
         "languages": dict(sorted(sums.languages.items())),
-        "figures": figures,
+        "figures": figures_of_outcomes(sums, night.lengths, night.cut_summaries, counts),
     }
+
+
+def figures_of_outcomes(
+    sums: QualitySums, characters: "array[int]", cut: int, counts: Counts
+) -> dict[str, dict[str, float]]:
+    """Return the measured figures with those of all outcomes: lengths, cut summaries, rejects."""
+    figures = sums.to_json()
+    if characters:
+        lengths = np.frombuffer(characters, dtype=np.uint32).astype(np.uint64)
+        total = int(lengths.sum()) * SCALE
+        squares = int((lengths * lengths).sum()) * SCALE**2
+        figures["characters"] = _Sums(len(lengths), total, squares).to_json()
+        figures["cut"] = _share(cut, len(lengths))
+    if counts.new:
+        figures["rejected"] = _share(counts.rejected, counts.new)
+    return figures
 
 
 def _share(count: int, records: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ frozen dataclass.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from job.conversations.record import Conversation, Reject, Source
 from job.inference.engine import FinishReason
@@ -27,6 +27,11 @@ SUMS = (
 )
 
 
+# Who made an outcome of a record: the adapter, the challenger in its place, or the challenger
+# beside it, whose outcome is never delivered.
+Writer = Literal["adapter", "canary", "shadow"]
+
+
 class Position(NamedTuple):
     """The number of a record's file in the input of the night, and its line there."""
 
@@ -35,13 +40,19 @@ class Position(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The record that something was made of: its chunk, its position, and its id."""
+    """The record that something is made of: its chunk, its position, its id, and who writes."""
 
     chunk: int
     position: Position
     id_digest: bytes = b""  # 16 bytes; empty if no id could be read
     is_derived: bool = False  # the record brought no id, and recap derived one from its content
     has_doubts: bool = False  # lines of the transcript may be another speaker's
+    writer: Writer = "adapter"
+
+    @property
+    def is_shadow(self) -> bool:
+        """True for the second outcome of a record, which does not count as one."""
+        return self.writer == "shadow"
 
 
 class Record(NamedTuple):

@@ -85,9 +85,8 @@ def delete_finished_chunks(night: Night, counts: Counts) -> bool:
     if not night.has_too_many_rejects(counts):
         return delete_chunks(store, night.output.chunks)
     had_chunks = delete_chunks(store, night.output.chunks, night.settings_folder)
-    if night.pin is not None:
-        # The manifest names the champion from now on. Whoever deletes that wants the one of now.
-        store.delete(night.pin)
+    # The manifest names the champion from now on. Whoever deletes that wants the one of now.
+    night.unpin()
     return had_chunks
 
 

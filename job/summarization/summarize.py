@@ -13,9 +13,9 @@ path without faults is, in reading order:
 7. `finish`: from committed chunks to the published output (finish).
 
 Each of the other modules stands behind one call of these, or holds a format: `champion` if the
-adapter is a pointer, `rerun` and `existing` if the night is done already, `skip_done` and
-`duplicates` if records are, `crash_notes` and `careful_engine` if processes die, `levels` if
-conversations are too long for one prompt.
+adapter is a pointer, `challenger` if another adapter is tried, `rerun` and `existing` if the night
+is done already, `skip_done` and `duplicates` if records are, `crash_notes` and `careful_engine` if
+processes die, `levels` if conversations are too long for one prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,6 @@ from job.inference.taken import Filled
 from job.storage.atomic import locked
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder, work_folder
-from job.summarization.champion import check_same_champion, pin_champion
 from job.summarization.chunks import agree_on_chunks
 from job.summarization.finish import finish
 from job.summarization.inputs import check_enough, find_night_inputs
@@ -43,7 +42,7 @@ from job.summarization.output import check_apart, check_writable, open_output
 from job.summarization.records import Counts
 from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarizer import Summarizer, open_summarizer
+from job.summarization.summarizer import Digests, Summarizer, open_summarizer
 from job.summarization.worker import summarize_missing
 from job.telemetry import Phases, event, heartbeat
 
@@ -76,17 +75,16 @@ def summarize(
 
     # Nobody should wait for hours to learn that the output cannot be written.
     check_writable(night.output)
-    if night.champion:
+    if night.pinned:
         # From here on, all workers and attempts follow one champion, whatever the pointer names.
-        pin_champion(config, night.output, night.champion)
+        night.pin()
         night = begin_night(config, night.output, night.left_out)
-        _log_champion(night)
+    _log_adapters(night)
     with redacted_errors(make_redactor(night.config.redaction), [file.uri for file in files]):
-        return _summarize(config, night, files, open_with, shard)
+        return _summarize(night, files, open_with, shard)
 
 
 def _summarize(
-    config: SummarizeConfig,
     night: Night,
     files: Sequence[InputFile],
     open_with: Open,
@@ -113,21 +111,25 @@ def _summarize(
         mine = summarize_missing(night, chunks, shard, work, open_it, phases)
         with heartbeat("finishing"):
             counts = finish(night, chunks, shard, work)
-    if counts is None and night.champion:
-        check_same_champion(config, night.output, night.champion)
+    if counts is None:
+        night.check_pinned()
     return mine if counts is None else counts
 
 
-def _log_champion(night: Night) -> None:
+def _log_adapters(night: Night) -> None:
+    """Log the champion that the night follows, and its challenger."""
     champion = night.champion
-    assert champion is not None, "it was resolved before"
-    event(
-        "this night follows the champion",
-        pointer=champion.pointer,
-        version=champion.version,
-        adapter=champion.adapter,
-        digest=champion.digest,
-    )
+    if champion is not None:
+        event(
+            "this night follows the champion",
+            pointer=champion.pointer,
+            version=champion.version,
+            adapter=champion.adapter,
+            digest=champion.digest,
+        )
+    challenger = night.challenger
+    if challenger is not None:
+        event("this night has a challenger", **challenger.facts())
 
 
 def _open(night: Night, records: int, open_with: Open) -> Summarizer:
@@ -140,4 +142,9 @@ def _open(night: Night, records: int, open_with: Open) -> Summarizer:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"
         )
+    challenger = night.challenger
+    if challenger is not None:
+        loaded = summarizer.challenger
+        if loaded is None or loaded.digests != Digests(challenger.digest, night.digests.base):
+            raise RetryError(f"{challenger.adapter} was replaced while the run began: run again")
     return summarizer

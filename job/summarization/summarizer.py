@@ -4,7 +4,7 @@ This is the only module of the package that knows which engine generates and how
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
@@ -13,13 +13,26 @@ from job.config.sections import PromptSection
 from job.errors import DamagedError
 from job.inference.choose import open_engine
 from job.inference.engine import Engine
-from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
-from job.inference.serving import differences
+from job.inference.open import (
+    FetchedModel,
+    cleaning_of,
+    fetch_with_adapter,
+    fetch_without_adapter,
+    model_on_disk,
+)
+from job.inference.serving import AdapterServing, Serving, differences
 from job.inference.summaries import check_budget, input_budget
 from job.inference.taken import Filled
-from job.model.fetch import check_adapter_digest, fetch_base, read_adapter
+from job.model.fetch import (
+    check_adapter_digest,
+    check_same_base,
+    fetch_adapter,
+    fetch_base,
+    read_adapter,
+)
 from job.prompt.encode import Encoder
 from job.prompt.seen_tokens import SeenTokens, read_seen_tokens
+from job.prompt.template import prompt_digest
 from job.telemetry import warn
 
 
@@ -37,6 +50,7 @@ class Summarizer:
 
     `departures` are sentences about what differs on this machine from the settings that the adapter
     carries. `seen` are the tokens of the conversations that it was trained on, if it records them.
+    `challenger` is that of the night's challenger, on the same base.
     """
 
     engine: Engine
@@ -46,6 +60,7 @@ class Summarizer:
     engine_name: str  # with its version, as in `vllm 0.32.0`
     departures: tuple[str, ...] = ()
     seen: SeenTokens | None = None
+    challenger: "Summarizer | None" = None
 
 
 class SummarizerLoader:
@@ -77,7 +92,12 @@ class SummarizerLoader:
     @property
     def departures(self) -> tuple[str, ...]:
         """The differences from how the adapter was judged; none until the model is loaded."""
-        return () if self._summarizer is None else self._summarizer.departures
+        if self._summarizer is None:
+            return ()
+        found = list(self._summarizer.departures)
+        if self._summarizer.challenger is not None:
+            found += [f"challenger: {each}" for each in self._summarizer.challenger.departures]
+        return tuple(found)
 
     @property
     def cleaning(self) -> tuple[CleaningStep, ...] | None:
@@ -109,20 +129,39 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     """
     config = filled.config
     model = _fetch(config, cache)
-    opened = open_engine(model, filled.wish(), cache)
-    departures: list[str] = []
-    if filled.judged is not None:
-        departures = differences(filled.judged, opened.serving)
-    if departures:
-        warn("these summaries are not made as the adapter's settings say", departures=departures)
+    second = _fetch_challenger(config, model, cache)
+    opened = open_engine(model, filled.wish(), cache, second)
     check_budget(config.generation, opened.engine.context_tokens)
-    max_tokens = input_budget(opened.engine.context_tokens, config.generation)
+    challenger = None
+    if second is not None:
+        assert opened.second is not None, "it was opened with both"
+        reading = filled.reading().of(second.prompt.cleaning)
+        serving = replace(opened.serving, prompt=prompt_digest(second.prompt), reading=reading)
+        challenger = _summarizer(second, opened.second, serving, filled, filled.challenger_judged)
+    ours = _summarizer(model, opened.engine, opened.serving, filled, filled.judged)
+    return replace(ours, challenger=challenger)
+
+
+def _summarizer(
+    model: FetchedModel,
+    engine: Engine,
+    serving: Serving,
+    filled: Filled[SummarizeConfig],
+    judged: AdapterServing | None,
+) -> Summarizer:
+    """Return the summarizer of one adapter; log how it departs from how that was judged."""
+    departures = [] if judged is None else differences(judged, serving)
+    if departures:
+        adapter = model.adapter_digest
+        what = "these summaries are not made as the adapter's settings say"
+        warn(what, adapter=adapter, departures=departures)
+    max_tokens = input_budget(engine.context_tokens, filled.config.generation)
     return Summarizer(
-        engine=opened.engine,
+        engine=engine,
         encoder=Encoder(model.prompt, model.tokenizer, max_tokens),
-        cleaning=cleaning_of(model.prompt, config.data),
+        cleaning=cleaning_of(model.prompt, filled.config.data),
         digests=Digests(model.adapter_digest, model.base.digest),
-        engine_name=opened.serving.engine_name,
+        engine_name=serving.engine_name,
         departures=tuple(departures),
         seen=_seen_tokens(model),
     )
@@ -137,6 +176,18 @@ def _seen_tokens(model: FetchedModel) -> SeenTokens | None:
     except DamagedError as error:
         warn("the share of unseen tokens is left out", why=str(error))
         return None
+
+
+def _fetch_challenger(
+    config: SummarizeConfig, model: FetchedModel, cache: Path
+) -> FetchedModel | None:
+    """Fetch the challenger, if there is one, for the base of the night."""
+    if config.challenger is None:
+        return None
+    adapter = read_adapter(config.challenger.adapter, config.storage)
+    check_same_base(adapter, config.model, model.base)
+    folder = fetch_adapter(adapter, cache)
+    return model_on_disk(model.base, folder, adapter.digest, config.model)
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

@@ -7,33 +7,29 @@ chunk at hand, and what the engine had begun of the next ones.
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from job.config.sections import as_list
 from job.conversations.doubts import Doubts
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import Conversation, Reject
-from job.conversations.redaction import make_redactor, redact_message
+from job.conversations.redaction import redact_message
 from job.environment import count_gpus
 from job.errors import RecapError
 from job.inference.each import Done
 from job.summarization.background import Background, run_here
-from job.summarization.careful_engine import CarefulEngine
-from job.summarization.chunk_store import ChunkFacts, ChunkStore, OutcomeLine
+from job.summarization.chunk_store import ChunkFacts, OutcomeLine
 from job.summarization.chunks import Chunk, Chunks
-from job.summarization.crash_notes import CrashNotes, read_crash_notes
-from job.summarization.identity import hash_settings
+from job.summarization.crash_notes import read_crash_notes
 from job.summarization.inputs import check_unchanged, unless_changed
 from job.summarization.night import Night
 from job.summarization.outcomes import Window, answer_windows, windows_of
 from job.summarization.prepare import Task, prepare_each
-from job.summarization.quality import QualitySample
 from job.summarization.records import (
     Counts,
     Origin,
@@ -45,13 +41,12 @@ from job.summarization.records import (
     row_of,
 )
 from job.summarization.shard import Shard
-from job.summarization.skip_done import read_done_digests
-from job.summarization.summarizer import Summarizer, SummarizerLoader
+from job.summarization.summarizer import Summarizer
+from job.summarization.task import make_task
 from job.summarization.writers import json_line
 from job.telemetry import Phases, event, progress, warn
 
 MAX_REJECTS_SHOWN = 5
-MAX_MARKERS_READ = 5  # to find out whether the model has answered in this night
 
 # Of Python's garbage collector: objects made since the last collection of the youngest generation,
 # and collections of each generation before the next older one is collected.
@@ -93,7 +88,7 @@ def summarize_missing(
         return Counts()
 
     notes = read_crash_notes(store, shard)
-    task = _make_task(night, chunks, store, notes, committed, open_summarizer)
+    task = make_task(night, chunks, store, notes, committed, open_summarizer)
     worker = _Worker(night, chunks, task, shard, work)
 
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
@@ -114,7 +109,7 @@ def summarize_missing(
                 chunks=len(suspect),
                 first=suspect[0].number,
             )
-            task.engine.is_careful = True
+            task.be_careful()
             worker.summarize(suspect, advance)
     worker.doubts.warn()
     return worker.counts
@@ -129,56 +124,6 @@ def _ending_phases(phases: Phases, on_done: Done) -> Done:
         on_done(count)
 
     return advance
-
-
-def _make_task(
-    night: Night,
-    chunks: Chunks,
-    store: ChunkStore,
-    notes: CrashNotes,
-    committed: Iterable[int],
-    open_summarizer: Callable[[], Summarizer],
-) -> Task:
-    """Read what earlier attempts and earlier outputs have done, and load the summarizer.
-
-    It is loaded later, when a record first needs it, if earlier outputs have done records.
-    """
-    config = night.config
-
-    # Before the model is loaded: a mistake in skip_done is found at once.
-    digests = read_done_digests(as_list(config.skip_done or []), config.storage)
-
-    def open_with_note() -> Summarizer:
-        with notes.model_loading():
-            return open_summarizer()
-
-    loader = SummarizerLoader(open_with_note)
-    if not digests:
-        loader.load()  # before the progress begins
-    return Task(
-        engine=CarefulEngine(
-            loader,
-            config.generation,
-            notes=notes,
-            has_answered=_has_summaries(store, sorted(committed)[:MAX_MARKERS_READ]),
-        ),
-        long_conversations=config.long_conversations,
-        cut_summaries=config.cut_summaries,
-        redactor=make_redactor(config.redaction),
-        settings=hash_settings(config, night.digests),
-        done_before=digests,
-        # Of the whole night, so that any number of workers and chunks has the same sample.
-        quality=QualitySample.of(chunks.records),
-    )
-
-
-def _has_summaries(store: ChunkStore, numbers: Sequence[int]) -> bool:
-    """Return True if one of these chunks is committed with a summary in it."""
-    for number in numbers:
-        marker = store.read_marker(number)
-        if marker is not None and marker.facts.counts.summaries > 0:
-            return True
-    return False
 
 
 class _Worker:
@@ -296,19 +241,29 @@ class _Worker:
         """Append the outcomes to those of the chunk at hand, on this machine."""
         with self._draft.open("ab") as file:
             for outcome in outcomes:
-                self._tally.add(outcome)
+                is_shadow = outcome.origin.is_shadow
+                if not is_shadow:
+                    self._tally.add(outcome)
                 result = outcome.result
                 if isinstance(result, Reject):
                     # The detail may quote the record.
                     detail = redact_message(result.detail, self._task.redactor)
                     result = replace(result, detail=detail)
-                    self._log_reject(result)
-                row = json_line(row_of(result, self._night.digests.adapter))
+                    if not is_shadow:
+                        self._log_reject(result)
+                row = json_line(row_of(result, self._digest_of(outcome.origin)))
                 is_summary = isinstance(result, Summary)
                 line = OutcomeLine.of(
                     outcome.origin, row, is_summary=is_summary, figures=outcome.figures
                 )
                 file.write(line.to_bytes())
+
+    def _digest_of(self, origin: Origin) -> str | None:
+        """Return the digest of the adapter that made an outcome of this record."""
+        challenger = self._task.challenger
+        if challenger is None or origin.writer == "adapter":
+            return self._night.digests.adapter
+        return challenger.digest
 
     def _commit(self, chunk: Chunk) -> None:
         """Check the chunk at hand, and commit it unless another worker has."""

@@ -23,9 +23,9 @@ from job.summarization.output import Output
 
 
 def written_files(output: Output, manifest: Manifest) -> Iterator[InputFile]:
-    """Yield the files of summaries and rejects that the manifest names."""
+    """Yield the files of summaries and rejects that the manifest names, but no shadow."""
     for key, entry in manifest.files.items():
-        if key == output.report:
+        if key in (output.report, output.shadow):
             continue
         version = output.store.stat(key).version
         yield InputFile(below(output.store.uri, key), output.store, key, entry.size, version)

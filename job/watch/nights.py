@@ -17,6 +17,7 @@ from job.summarization.nights_before import DATE
 from job.summarization.quality import FACT
 from job.summarization.records import Counts
 
+SHADOW = "shadow.jsonl"  # of a challenger, which nobody reads
 # Keys of a night's identity that decide a summary, whatever the input is.
 SERVING = ("weights", "model", "prompt", "generation", "adapter_weights", "long_conversations")
 
@@ -150,4 +151,4 @@ def _measured(value: Mapping[str, Any]) -> Measured:
 
 
 def _is_output(key: str) -> bool:
-    return not key.endswith(".html")
+    return not key.endswith((".html", SHADOW))

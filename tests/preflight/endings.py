@@ -47,6 +47,8 @@ ASKED_BY_PLANS = """
     prompt/vocabulary.check_ids
     prompt/vocabulary.check_prompt
     prompt/vocabulary.check_vocabulary
+    summarization/challenger.check_same_base
+    summarization/challenger.with_challenger
     summarization/inputs.check_enough
     summarization/inputs.find_night_inputs
     summarization/output.check_apart
@@ -80,6 +82,8 @@ _OF_TRAININGS = """
     training/start.take_from_start
 """
 _OF_NIGHTS = """
+    summarization/challenger.check_same_base
+    summarization/challenger.with_challenger
     summarization/inputs.check_enough
     summarization/inputs.find_night_inputs
     summarization/output.check_apart
@@ -132,7 +136,7 @@ KNOWN_BY_THE_JOB_ALONE = {
         training/causes.explaining""",
     "the weights are read": """
         evaluation/metrics/models._check_whole
-        model/fetch._check_same_base
+        model/fetch.check_same_base
         model/quantization.check_blocks""",
     "the model computes": """
         inference/each.generate

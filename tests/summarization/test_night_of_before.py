@@ -78,7 +78,7 @@ def begin(night: SummarizeConfig, tmp_path: Path) -> Path:
     marker = MARKER.replace("SIZE", str(len(outcomes))).replace("SHA256", sha256)
 
     output = open_output(night.output, night.storage)
-    settings = Night(Filled(night), output, fetch_digests(night, tmp_path)).settings_folder
+    settings = Night(night, Filled(night), output, fetch_digests(night, tmp_path)).settings_folder
     folder = tmp_path / "out" / settings / hashlib.sha256(recorded.encode()).hexdigest()[:16]
     folder.mkdir(parents=True)
     (folder.parent / "input-0001.json").write_text(recorded)
