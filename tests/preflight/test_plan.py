@@ -311,3 +311,19 @@ def test_a_plan_says_that_the_engine_is_not_here(summarizing, monkeypatch):
     assert found.error is None
     assert "– engine" in found.findings()
     assert "where the job runs: vLLM is not installed" in found.findings()
+
+
+def test_a_plan_says_of_a_challenger_what_its_night_will(summarizing, tmp_path, base_folder):
+    for name, seed in (("a", 5), ("b", 9)):
+        publish_adapter(base_folder, tmp_path / f"{name}-work", f"{tmp_path}/runs/{name}", seed)
+    adapter = f"{tmp_path}/runs/a"
+    how = {"adapter": f"{tmp_path}/runs/b", "shadow": 0.5}
+    text = plan(summarizing(adapter=adapter, challenger=how)).findings()
+    assert "50.00% of the conversations, about 6 records (seed 0)" in text
+    assert "MB more of memory in each worker" in text
+    gone = plan(summarizing(adapter=adapter, challenger={**how, "adapter": f"{tmp_path}/nowhere"}))
+    ends(gone, ExitCode.MISSING, "nowhere")
+    other = f"{tmp_path}/runs/other"
+    put_adapter(other, tmp_path / "made")
+    refused = plan(summarizing(adapter=adapter, challenger={**how, "adapter": other}))
+    ends(refused, ExitCode.CONFIG, "name a challenger for the same base")
