@@ -14,6 +14,7 @@ from job.config.feedback_sections import (
 )
 from job.config.gate_sections import PromotionSection
 from job.config.limits_section import TrainLimitsSection
+from job.config.method_sections import Judged
 from job.config.scoring_sections import EvaluationScoringSection, ScoringSection
 from job.config.sections import (
     AdapterModelSection,
@@ -75,6 +76,11 @@ class TrainConfig(Section):
     @classmethod
     def _output_is_a_folder(cls, uri: str) -> str:
         return check_folder(uri)
+
+    @property
+    def judged(self) -> Judged | None:
+        """The kind of answers that the training learns from, None for references."""
+        return None
 
     @model_validator(mode="after")
     def _the_adapters_own_weights_are_scored_as_trained(self) -> Self:

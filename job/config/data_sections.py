@@ -158,6 +158,11 @@ class DataSection(ReadingSection):
         description="Conversations to validate on, named like those of train. null holds out "
         "validation_fraction of train.",
     )
+    test: Uris | None = Field(
+        None,
+        description="Conversations with reference summaries that score the adapter at the end, "
+        "named like those of train. null scores those of validation.",
+    )
     validation_fraction: float = Field(
         0.1,
         gt=0,

@@ -116,7 +116,7 @@ _NAMES_BY_ANSWER = {
     "long conversations lose turns from the middle, and summaries stay whole; remove it": """
         truncation truncation_mode truncation_side""",
     "summaries are always generated and scored at the end: see evaluation; remove it": """
-        eval_on_each_dataset eval_table_max_new_tokens predict_with_generate test_datasets""",
+        eval_on_each_dataset eval_table_max_new_tokens predict_with_generate""",
     "the tokenizer comes with model.base; remove it": """
         add_special_tokens add_tokens chat_template_path eos_token fix_tokenizer pad_token
         processing_class resize_token_embeddings_to_32x resize_vocab special_tokens
@@ -163,8 +163,6 @@ _NAMES_BY_ANSWER = {
     "all metrics are always measured; those that need a model: evaluation.bertscore_model and "
     "faithfulness_model; remove it": """
         compute_metrics eval_metrics metric metrics rouge rouge_types use_bertscore""",
-    "another set is scored by `recap evaluate`; remove it": """
-        test test_dataset test_file test_path test_split""",
 }  # fmt: skip
 
 ANSWERS = {name: answer for answer, names in _NAMES_BY_ANSWER.items() for name in names.split()}

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.data_sections import ReadingSection
+from job.config.method_sections import Judged
 from job.conversations.csv_rows import TableRows, check_text, table_text
 from job.conversations.doubts import Doubts
 from job.conversations.draft import (
@@ -31,7 +32,7 @@ from job.conversations.draft import (
 )
 from job.conversations.formats import table
 from job.conversations.formats.choose import conversation_key, parse
-from job.conversations.formats.judged import Judged, own_error, parse_judged, reading_of_rows
+from job.conversations.formats.judged import own_error, parse_judged, reading_of_rows
 from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout, begins_json, has_json_lines, layout_of
 from job.conversations.opening import plain_stream, text_of

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from job.config.commands import FeedbackConfig, TrainConfig
 from job.config.data_sections import ReadingSection
+from job.config.method_sections import Judged
 from job.config.sections import StorageSection, as_list
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
@@ -131,9 +132,13 @@ def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSe
     run = f"training {config.run}"
     if config.data.validation is not None:
         uris = as_list(config.data.validation)
-        sets = [EvaluationSet(f"validation of {run}", _read(uris, config.data, storage))]
+        found = _read(uris, config.data, storage, config.judged)
+        sets = [EvaluationSet(f"validation of {run}", found)]
     else:
         sets = [EvaluationSet(f"validation of {run}", read_examples(config).uncleaned)]
+    if config.data.test is not None:
+        found = _read(as_list(config.data.test), config.data, storage)
+        sets.append(EvaluationSet(f"test of {run}", found))
     for section in config.publish.regressions:
         found = _read(as_list(section.input), config.data, storage)
         sets.append(EvaluationSet(f"{section.name} of {run}", found))
@@ -164,5 +169,10 @@ def _sets_of_evaluation(source: str, storage: StorageSection) -> list[Evaluation
     ]
 
 
-def _read(uris: Sequence[str], data: ReadingSection, storage: StorageSection) -> list[Conversation]:
-    return read_strictly(list_inputs(uris, storage, Selection.of(data)), data)
+def _read(
+    uris: Sequence[str],
+    data: ReadingSection,
+    storage: StorageSection,
+    judged: Judged | None = None,
+) -> list[Conversation]:
+    return read_strictly(list_inputs(uris, storage, Selection.of(data)), data, judged)

@@ -5,6 +5,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.errors import DataError
 from job.preflight.checks import Check, Found, check_value
+from job.training.answer_facts import NO_ANSWERS
 from job.training.data_report import contents_lines
 from job.training.examples import Examples, SplitFacts, check_contents
 
@@ -57,4 +58,6 @@ def contents_facts(split: SplitFacts) -> dict[str, Any]:
     for name in ("empty", "short", "repeated"):
         fault = getattr(contents, name)
         facts[f"{name}_references"] = {"count": fault.count, "first": fault.first}
+    if split.answers != NO_ANSWERS:
+        facts["answers"] = split.answers.to_json()
     return facts

@@ -1,6 +1,5 @@
 """Encode the rows of a training as it will, and report what they cost and what they teach."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +24,13 @@ from job.training.examples import Examples
 from job.training.rows import RowCounts, Rows, RowSettings, Splits, row_tokens
 from job.training.stored_rows import check_splits, encode_once, rows_identity
 
-Row = Mapping[str, list[int]]  # input_ids and labels
+Marks = tuple[str, str]
+Row = Mapping[str, Any]  # with the columns of the method
 
 MAX_SHOWN_CHARACTERS = 600  # of the prompt of an example
+LEARNED = ("⟪", "⟫")  # around what becomes more likely
+UNMARKED = ("", "")
+AVOIDED = ("⟨", "⟩")  # around an answer that becomes less likely
 
 
 def rows_checks(
@@ -80,7 +83,7 @@ def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
 
 def _tokens(rows: Rows) -> TokenRows:
     learned = sum(tokens * count for tokens, count in rows.counted.by_learned_tokens.items())
-    return TokenRows(Counter(rows.lengths()), learned)
+    return TokenRows(rows.by_tokens(), learned)
 
 
 def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Found[Splits]:
@@ -89,7 +92,7 @@ def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Fou
     lines: list[str] = []
     facts = {}
     for name, rows in named.items():
-        tokens = Counter(rows.lengths())
+        tokens = rows.by_tokens()
         lines += rows_lines(name, rows.counted, tokens, new_tokens)
         facts[name] = rows_facts(rows.counted, tokens, new_tokens)
     error = None
@@ -140,30 +143,38 @@ def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[i
 
 
 def example_text(row: Row, encoder: Encoder, config: TrainConfig) -> str:
-    """Return a training row as text, with ⟪ ⟫ around what is learned.
+    """Return a training row as text, with ⟪ ⟫ around what is learned, and ⟨ ⟩ around what is not.
 
-    The middle of a long prompt is left out. What the config redacts is redacted.
+    The latter are answers that are to become less likely. The middle of a long prompt is left out.
+    What the config redacts is redacted.
     """
     redactor = make_redactor(config.serve.redaction)
     parts = []
-    for ids, is_learned in _runs(row):
+    for ids, (before, after) in _runs(row):
         text = encoder.tokenizer.decode(ids)
         text = visible(redact_message(text, redactor))
-        if is_learned:
-            text = f"⟪{text}⟫"
-        elif len(text) > MAX_SHOWN_CHARACTERS:
+        if not before and len(text) > MAX_SHOWN_CHARACTERS:
             half = MAX_SHOWN_CHARACTERS // 2
             text = f"{text[:half]} … {text[-half:]}"
-        parts.append(text)
+        parts.append(f"{before}{text}{after}")
     return "".join(parts)
 
 
-def _runs(row: Row) -> list[tuple[list[int], bool]]:
-    """Return the tokens in runs that are learned, or not."""
-    runs: list[tuple[list[int], bool]] = []
+def _runs(row: Row) -> list[tuple[list[int], Marks]]:
+    """Return the tokens in runs, each with the marks around it: of the learned, or of no others."""
+    if "chosen_ids" in row:
+        return [
+            (row["prompt_ids"], UNMARKED),
+            (row["chosen_ids"], LEARNED),
+            (row["rejected_ids"], AVOIDED),
+        ]
+    if "completion_ids" in row:
+        marks = LEARNED if row["label"] else AVOIDED
+        return [(row["prompt_ids"], UNMARKED), (row["completion_ids"], marks)]
+    runs: list[tuple[list[int], Marks]] = []
     for id, label in zip(row["input_ids"], row["labels"], strict=True):
-        is_learned = label != IGNORED
-        if not runs or runs[-1][1] != is_learned:
-            runs.append(([], is_learned))
+        marks = LEARNED if label != IGNORED else UNMARKED
+        if not runs or runs[-1][1] != marks:
+            runs.append(([], marks))
         runs[-1][0].append(id)
     return runs

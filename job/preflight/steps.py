@@ -23,6 +23,6 @@ def describe_steps(
 def rows_at_most(config: TrainConfig, examples: Examples) -> int:
     """Return how many rows there would be if each fitted, and none were packed with another."""
     replayed = examples.replay.rows if examples.replay else 0
-    if config.data.references == "first":
+    if config.judged is not None or config.data.references == "first":
         return examples.of_train.conversations + replayed
     return examples.of_train.references + replayed

@@ -221,7 +221,7 @@ def _model(
         prompting = Prompting.of(rendered.prompt, small, config.generation, config.serve)
         checks.append(check_value("prompts", lambda: describe_prompts(scored, prompting))[0])
     if lengths:
-        summaries = summaries_to_make(config, examples.validation)
+        summaries = summaries_to_make(config, examples.scoring)
         files = missing_weights(model.base, model.revision, config.storage, cache_path())
         work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries, files)
         found = device_checks(config, small, lengths, work, devices, nodes)
@@ -251,9 +251,9 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 
     If the adapter cannot be scored, a check that warns of it.
     """
-    why = why_unscorable(examples.validation, config.evaluation.max_conversations)
+    why = why_unscorable(examples.scoring, config.evaluation.max_conversations)
     if why is None:
-        options, validation = config.evaluation, examples.validation
+        options, validation = config.evaluation, examples.scoring
         return [
             *_selection(config, examples),
             *others_checks(options, config.storage, validation),
@@ -268,7 +268,7 @@ def _selection(config: TrainConfig, examples: Examples) -> list[Check]:
     if config.training.adapter_from != "best_metric":
         return []
     section = config.training.selection
-    validation = split_validation(config, examples.validation)
+    validation = split_validation(config, examples.scoring)
     who = f"{len(validation.scoring):,} others score it"
     if not validation.is_held_out:
         who = "they score it, too, since there are few: that flatters it a little"
@@ -281,6 +281,6 @@ def _selection(config: TrainConfig, examples: Examples) -> list[Check]:
 
 def _validation(config: TrainConfig, examples: Examples) -> Validation:
     try:
-        return split_validation(config, examples.validation)
+        return split_validation(config, examples.scoring)
     except DataError:
         return Validation([], [], is_held_out=True)  # the check of scores says why

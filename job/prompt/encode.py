@@ -68,11 +68,12 @@ class EncodedExample:
 class EncodedAnswers:
     """Ids of a prompt, and of each judged answer to it with its end token.
 
-    `dropped_tokens` is that of an `EncodedExample`.
+    `wanted` says which answers are. `dropped_tokens` is that of an `EncodedExample`.
     """
 
     prompt_ids: list[int]
     answers: list[list[int]]
+    wanted: list[bool]
     dropped_turns: int
     dropped_tokens: int | None = 0
 
@@ -235,7 +236,9 @@ class Encoder:
                 rows.append(error)
                 continue
             prompt_ids = row.input_ids[: -len(longest)]
-            rows.append(EncodedAnswers(prompt_ids, answers, row.dropped_turns, row.dropped_tokens))
+            wanted = [answer.is_wanted for answer in conversation.answers]
+            dropped = (row.dropped_turns, row.dropped_tokens)
+            rows.append(EncodedAnswers(prompt_ids, answers, wanted, *dropped))
         return rows
 
     def _answers(self, summaries: list[str]) -> list[list[int]]:

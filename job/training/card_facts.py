@@ -66,6 +66,8 @@ def _splits(run: Run) -> list[Split]:
     }
     if data.replay:
         uris = {"replay": as_list(data.replay)} | uris  # scores are of the last
+    if data.test:
+        uris["test"] = as_list(data.test)
     splits = []
     for name, uri in uris.items():
         splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))

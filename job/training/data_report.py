@@ -1,10 +1,10 @@
 """Describe the data of a training, and what its rows teach, in lines for its plan and report."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from job.config.commands import TrainConfig
 from job.printable import number_of
+from job.training.answer_facts import NO_ANSWERS, answers_lines
 from job.training.examples import Examples, SplitFacts
 from job.training.histogram import histogram, summary
 from job.training.rows import RowCounts, Splits
@@ -25,7 +25,7 @@ def data_sections(
     sections = [("Read", counts_lines(examples))]
     for name, (facts, side) in sides.items():
         lines = contents_lines("conversations", facts)
-        by_tokens = Counter(side.lengths())
+        by_tokens = side.by_tokens()
         lines += rows_lines("rows", side.counted, by_tokens, new_tokens)
         sections.append((name, lines))
     sections.append(("Batches", list(batches)))
@@ -42,9 +42,15 @@ def counts_lines(examples: Examples) -> list[str]:
             f"{split:10} {of['conversations']:>7,} conversations, {of['references']:,} references, "
             f"{of['turns']:,} turns"
         )
+    others = "validation"
+    if examples.test:
+        lines.append(f"{'test':10} {len(examples.test):>7,} conversations, which score the adapter")
+        others = "validation or test"
+    has_answers = examples.of_train.answers != NO_ANSWERS
+    useless = "with answers that teach nothing" if has_answers else "without reference"
     lines.append(
-        f"{counts['without_reference']:,} without reference left out, "
-        f"{counts['overlapping']:,} of train also in validation, "
+        f"{counts['without_reference']:,} {useless} left out, "
+        f"{counts['overlapping']:,} of train also in {others}, "
         f"{counts['dropped_overlap']:,} dropped from train"
     )
     replay = examples.replay
@@ -57,7 +63,7 @@ def counts_lines(examples: Examples) -> list[str]:
         if replay.rows < replay.wanted:
             lines.append("warning: there is less to replay than data.replay_share asks for")
     if examples.why_without:
-        lines.append(f"without reference: {examples.why_without}")
+        lines.append(f"{useless}: {examples.why_without}")
     return lines
 
 
@@ -68,6 +74,7 @@ def contents_lines(name: str, split: SplitFacts) -> list[str]:
     lines = [
         f"{name}: {summary(contents.turns)} turns; of the text, {roles}",
         *histogram(contents.turns),
+        *answers_lines(split.answers),
     ]
     for fault, text in (
         (contents.empty, "empty"),
@@ -92,7 +99,8 @@ def rows_lines(
 ) -> list[str]:
     """Return what the rows of a split cost and teach, for people.
 
-    `by_tokens` has the rows by their tokens; `new_tokens` are those that a summary may have.
+    `by_tokens` has the sequences of the rows by their tokens: two of a pair, else one. `new_tokens`
+    are those that a summary may have.
     """
     if not counts.rows:
         return [f"{name}: no rows"]

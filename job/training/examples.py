@@ -5,7 +5,7 @@ Does not import torch, so that a plan can do it before a GPU is paid for.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from job.config.commands import TrainConfig
@@ -16,48 +16,63 @@ from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.contents import Contents, contents_of
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
-from job.conversations.references import why_missing
 from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
 from job.errors import DataError
 from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
+from job.training.answer_facts import NO_ANSWERS, AnswerFacts, answer_facts
 from job.training.replay import Replay, choose_replay
+from job.training.usable import check_both_thumbs, sort_out
 
 NO_REPEATS = Repeats()
 
 
 @dataclass(frozen=True)
 class Examples:
-    """The conversations of both splits, each with at least one reference; and what was left out."""
+    """The conversations of both splits, and what was left out.
+
+    Each has at least one reference, or the judged answers that the method learns from. `test` has
+    references; it is empty if those of validation score the adapter.
+    """
 
     train: Iterable[Conversation]
     validation: list[Conversation]
-    without_reference: int  # or without text after cleaning
-    why_without: str  # a clause for a message; empty if each had a reference
+    without_reference: int  # or answers that teach something, or text after cleaning
+    why_without: str  # a clause for a message; empty if there are none
     overlap: list[Overlap]  # of train with validation
     dropped_overlap: int  # conversations of train that were left out for it
     cleaning: tuple[CleaningStep, ...]
-    uncleaned: list[Conversation]  # those of validation as they were read
+    uncleaned: list[Conversation]  # those that score the adapter, as they were read
     files: dict[str, str]  # by split, a digest of the files' names, sizes and versions
     of_train: "SplitFacts"
     of_validation: "SplitFacts"
     replay: Replay | None = None  # the last ones of `train`, which `of_train` leaves out
+    test: list[Conversation] = field(default_factory=list)
     stored_as: str | None = None  # the name of their folder in the cache, if they are there
+
+    @property
+    def scoring(self) -> list[Conversation]:
+        """The conversations of which some choose and score the adapter."""
+        return self.test or self.validation
 
     def digests(self) -> dict[str, str]:
         """Return a digest of the content by split, which must be the same in a resumed run."""
         digests = {"train": self.of_train.digest, "validation": self.of_validation.digest}
         if self.replay:
             digests["replay"] = self.replay.digest
+        if self.test:
+            digests["test"] = split_facts(self.test).digest
         return digests
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of conversations by split, and of those left out."""
+        test = {"test": {"conversations": len(self.test)}} if self.test else {}
         return {
             "train": self.of_train.counts(),
             "validation": self.of_validation.counts(),
+            **test,
             "without_reference": self.without_reference,
             "overlapping": len(self.overlap),
             "dropped_overlap": self.dropped_overlap,
@@ -77,6 +92,7 @@ class SplitFacts:
     unclear: int  # conversations with doubts about a speaker
     contents: Contents
     repeats: Repeats  # within the split, before any is dropped for an overlap
+    answers: AnswerFacts = NO_ANSWERS
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of conversations, references and turns as JSON."""
@@ -95,39 +111,43 @@ def read_examples(config: TrainConfig) -> Examples:
     """
     data = config.data
     files = list_files(config)
-    everything = read_strictly(files["train"], data)
-    others = read_strictly(files["validation"], data) if data.validation else []
-    earlier = read_strictly(files["replay"], data) if data.replay else []
-    allowed = config.limits.max_unreferenced_fraction
-    read = {"train": everything, "validation": others, "replay": earlier}
-    why = _check_references(read, allowed)
+    read = _read_files(config, files)
+    usable, why = sort_out(read, config.judged, config.limits.max_unreferenced_fraction)
 
-    cleaning = resolve_steps(data, everything)
-    train = _with_reference(everything, cleaning)
-    validation = _with_reference(others, cleaning)
-    without = len(everything) + len(others) - len(train) - len(validation)
+    cleaning = resolve_steps(data, read["train"])
+    train, validation, test = (
+        clean_all(usable[split], cleaning) for split in ("train", "validation", "test")
+    )
+    without = len(read["train"]) + len(read["validation"]) - len(train) - len(validation)
     if data.validation is None and train:
         train, validation = hold_out(train, data.validation_fraction, config.training.seed)
     if not train or not validation:
         remedy = f"; {why}" if why else ""
+        of = "a reference summary" if config.judged is None else f"usable {config.judged}"
         raise DataError(
-            f"data: {len(train)} training and {len(validation)} validation conversations have a "
-            f"reference summary; both need at least one{remedy}"
+            f"data: {len(train)} training and {len(validation)} validation conversations have "
+            f"{of}; both need at least one{remedy}"
         )
+    if config.judged == "thumbs":
+        check_both_thumbs(train)
 
-    # Without a given validation there is no overlap: whatever repeats another is on its side.
+    # Without a given validation there is no overlap with it: what repeats another is on its side.
     compared = compare(train, validation)
     overlap = compared.overlap
-    kept = _without_overlap(train, overlap, data.overlap)
+    if test:
+        overlap = [*overlap, *compare(train, test).overlap]
+    others_are = "validation or test" if test else "validation"
+    kept = _without_overlap(train, overlap, data.overlap, others_are)
     dropped = len(train) - len(kept)
-    sources = {conversation.source for conversation in validation}
-    uncleaned = [each for each in (others or everything) if each.source in sources]
-    digests = _digests(files)
+    sources = {conversation.source for conversation in test or validation}
+    as_read = read["test"] or read["validation"] or read["train"]
+    uncleaned = [each for each in as_read if each.source in sources]
     replayed: list[Conversation] = []
     replay = None
     if data.replay:
-        again = _with_reference(earlier, cleaning)
-        replayed, replay = choose_replay(again, kept, validation, data, config.training.seed)
+        again = clean_all(usable["replay"], cleaning)
+        seed = config.training.seed
+        replayed, replay = choose_replay(again, kept, [*validation, *test], data, seed)
     return Examples(
         [*kept, *replayed],
         validation,
@@ -137,11 +157,24 @@ def read_examples(config: TrainConfig) -> Examples:
         dropped,
         cleaning,
         uncleaned,
-        digests,
+        _digests(files),
         split_facts(kept, compared.train),
         split_facts(validation, compared.validation),
         replay,
+        test,
     )
+
+
+def _read_files(
+    config: TrainConfig, files: Mapping[str, Sequence[InputFile]]
+) -> dict[str, list[Conversation]]:
+    """Return what the files of each split hold. Those of test have references with any method."""
+    read: dict[str, list[Conversation]] = {}
+    for split in ("train", "validation", "replay", "test"):
+        judged = None if split == "test" else config.judged
+        some = files.get(split)
+        read[split] = read_strictly(some, config.data, judged) if some else []
+    return read
 
 
 def split_facts(conversations: Iterable[Conversation], repeats: Repeats = NO_REPEATS) -> SplitFacts:
@@ -149,7 +182,10 @@ def split_facts(conversations: Iterable[Conversation], repeats: Repeats = NO_REP
     digest = hashlib.sha256()
     count = references = turns = unclear = 0
     for conversation in conversations:
-        digest.update(repr((content_digest(conversation), conversation.references)).encode())
+        parts: tuple[object, ...] = (content_digest(conversation), conversation.references)
+        if conversation.answers:
+            parts += (tuple(map(tuple, conversation.answers)),)
+        digest.update(repr(parts).encode())
         count += 1
         references += len(conversation.references)
         turns += len(conversation.turns)
@@ -162,6 +198,7 @@ def split_facts(conversations: Iterable[Conversation], repeats: Repeats = NO_REP
         unclear,
         contents_of(conversations),
         repeats,
+        answer_facts(conversations),
     )
 
 
@@ -208,6 +245,8 @@ def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
     }
     if data.replay:
         files["replay"] = list_inputs(as_list(data.replay), config.storage, selection)
+    if data.test:
+        files["test"] = list_inputs(as_list(data.test), config.storage, selection)
     return files
 
 
@@ -218,46 +257,8 @@ def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
     return digests
 
 
-def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: float) -> str:
-    """Warn of conversations without a reference, and return what they have instead, as a clause.
-
-    Raise DataError if more than the share `allowed` of a split has none. If a whole split has none,
-    only return: `read_examples` raises for it, with the clause.
-    """
-    why = ""
-    for split, conversations in splits.items():
-        missing = [conversation for conversation in conversations if not conversation.references]
-        if not missing:
-            continue
-        why = why or why_missing(missing)
-        if len(missing) == len(conversations):
-            continue
-        if len(missing) > allowed * len(conversations):
-            raise DataError(
-                f"data.{split}: {len(missing)} of {len(conversations)} conversations have no "
-                f"reference summary (the first: {missing[0].source}); {why}; "
-                f"limits.max_unreferenced_fraction allows {allowed:.0%}"
-            )
-        warn(
-            "conversations without a reference summary are left out",
-            split=split,
-            conversations=len(missing),
-            of=len(conversations),
-            first=str(missing[0].source),
-            why=why,
-        )
-    return why
-
-
-def _with_reference(
-    conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]
-) -> list[Conversation]:
-    referenced = [conversation for conversation in conversations if conversation.references]
-    return clean_all(referenced, cleaning)
-
-
 def _without_overlap(
-    train: list[Conversation], overlap: list[Overlap], policy: str
+    train: list[Conversation], overlap: list[Overlap], policy: str, others: str
 ) -> list[Conversation]:
     """Warn of an overlap, and return the training conversations to keep.
 
@@ -267,13 +268,13 @@ def _without_overlap(
     named = "; ".join(f"{pair.train_id} = {pair.validation_id}" for pair in (exact or overlap)[:5])
     if exact and policy == "error":
         raise DataError(
-            f"data: {len(exact)} training conversations also stand in validation ({named}): scores "
+            f"data: {len(exact)} training conversations also stand in {others} ({named}): scores "
             "would flatter; take them out, or set data.overlap: drop (from train) or allow"
         )
     if policy != "drop":
         if overlap:
             warn(
-                "train and validation overlap",
+                f"train and {others} overlap",
                 conversations=len(overlap),
                 exact=len(exact),
                 examples=named,
@@ -284,7 +285,7 @@ def _without_overlap(
     kept = [conversation for conversation in train if conversation.id not in overlapping]
     if not kept:
         raise DataError(
-            "data: every training conversation also stands in validation; nothing is left to learn "
+            f"data: every training conversation also stands in {others}; nothing is left to learn "
             "from"
         )
     return kept

@@ -261,7 +261,7 @@ def _make_callbacks(
         made.append(callbacks.LogPhases(session.phases, session.attempt.timings))
     if writer:
         left = TimeLeft(
-            work_of_trainer(trainer, summaries_to_make(run.config, run.data.examples.validation)),
+            work_of_trainer(trainer, summaries_to_make(run.config, run.data.examples.scoring)),
             bound.seconds_allowed_in,
             lambda: samples.summary_seconds,
         )
@@ -301,7 +301,7 @@ def _make_samples(
 
     summarize = summarize_in_memory(run, trainer.model)
     return SampleSummaries(
-        run.data.examples.validation[: run.config.training.sample_summaries],
+        run.data.examples.scoring[: run.config.training.sample_summaries],
         lambda conversations: summarize(conversations).texts,
         write_text,
         is_skipped,

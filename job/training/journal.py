@@ -47,7 +47,7 @@ WITHOUT_EFFECT = {
         "start_from",  # an address; the fingerprint has the digest of the adapter
     },
     # The addresses of the data; the fingerprint has digests of its content.
-    "data": {"train", "validation", "replay", "include", "exclude"},
+    "data": {"train", "validation", "test", "replay", "include", "exclude"},
     "generation": {"max_batch_tokens", "max_batch_size", "deterministic"},
 }
 

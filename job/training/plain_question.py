@@ -90,7 +90,7 @@ def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:
     Without scores, return the first validation conversations.
     """
     if isinstance(result, NotScored):
-        conversations = run.data.examples.validation[:count]
+        conversations = run.data.examples.scoring[:count]
         return Sample([prompt for prompt, _ in _spread(run, conversations, None, count)], [])
     rows = _spread(run, result.conversations, result.systems[0].summaries, count)
     return Sample([prompt for prompt, _ in rows], [summary for _, summary in rows])
@@ -98,9 +98,9 @@ def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:
 
 def choose_prompts(run: Run, count: int) -> list[list[int]]:
     """Return prompts of a few conversations of those that score, as `choose_sample` does."""
-    conversations: Sequence[Conversation] = run.data.examples.validation[:count]
+    conversations: Sequence[Conversation] = run.data.examples.scoring[:count]
     with suppress(DataError):  # none can be scored
-        conversations = split_validation(run.config, run.data.examples.validation).scoring
+        conversations = split_validation(run.config, run.data.examples.scoring).scoring
     return [prompt for prompt, _ in _spread(run, conversations, None, count)]
 
 

@@ -38,16 +38,15 @@ def preference_rows(
 
     A TooLongError stands for one that does not fit, whatever turns are dropped.
     """
-    encoded = encoder.encode_answers(conversations)
     return [
-        found if isinstance(found, TooLongError) else row_of(conversation, found)
-        for conversation, found in zip(conversations, encoded, strict=True)
+        found if isinstance(found, TooLongError) else row_of(found)
+        for found in encoder.encode_answers(conversations)
     ]
 
 
-def row_of(conversation: Conversation, encoded: EncodedAnswers) -> PreferenceRow:
-    """Return the row of a conversation from its prompt and answers as ids."""
+def row_of(encoded: EncodedAnswers) -> PreferenceRow:
+    """Return the row of a prompt with one answer or two, as ids."""
     if len(encoded.answers) == 1:
-        return ThumbRow(encoded.prompt_ids, encoded.answers[0], conversation.answers[0].is_wanted)
+        return ThumbRow(encoded.prompt_ids, encoded.answers[0], encoded.wanted[0])
     chosen, rejected = encoded.answers
     return PairRow(encoded.prompt_ids, chosen, rejected)

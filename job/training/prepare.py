@@ -116,7 +116,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
 
     examples = once_per_machine(lambda: read_examples_once(config), work / "examples.pickle")
     check_contents(examples, config.limits)
-    why = why_unscorable(examples.validation, config.evaluation.max_conversations)
+    why = why_unscorable(examples.scoring, config.evaluation.max_conversations)
     if why:
         warn("the adapter will be published without scores", why=why)
     # They score the adapter at the end: one that cannot would otherwise show after hours.

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.config.commands import TrainConfig
+from job.config.method_sections import Judged
 from job.conversations.record import Conversation
 from job.errors import DataError
-from job.prompt.encode import IGNORED, EncodedExample, Encoder, TooLongError
+from job.prompt.encode import IGNORED, Encoder, TooLongError
 from job.prompt.vocabulary import check_ids
 from job.telemetry import warn
+from job.training.row_columns import EncodedRow, columns_of, schema_of, size_of
 
 Dataset = Any  # a datasets.Dataset
 
@@ -29,7 +31,7 @@ CONVERSATIONS_AT_ONCE = 256  # in one call of the tokenizer
 # Tokenizing frees Python's lock, but making lists of ids does not: more threads would only wait.
 MAX_THREADS = 8
 
-Encoded = list[EncodedExample | TooLongError]
+Encoded = Sequence[EncodedRow | TooLongError]
 
 
 @dataclass(frozen=True)
@@ -52,29 +54,27 @@ class RowCounts:
     def with_batch(self, encoded: Encoded, end: Sequence[int]) -> "RowCounts":
         """Return the counts with those of more rows. A summary ends with the tokens `end`."""
         rows = _rows_of(encoded)
-        lengths = [len(row.input_ids) for row in rows]
-        largest_ids = [max(row.input_ids) for row in rows]
         reasons = [str(row) for row in encoded if isinstance(row, TooLongError)]
+        sizes = [size_of(row, end) for row in rows]
         learned = Counter(self.by_learned_tokens)
         unlearned = self.unlearned
         endless = self.endless
-        for number, row in enumerate(rows, self.rows + 1):
-            tokens = len(row.labels) - row.labels.count(IGNORED)
-            learned[tokens] += 1
-            if tokens and row.labels[-1] != end[-1]:
+        for number, size in enumerate(sizes, self.rows + 1):
+            learned[size.learned] += 1
+            if size.is_endless:
                 endless = endless or number
-            elif tokens <= len(end):
+            elif size.learns_nothing:
                 unlearned = unlearned or number
         return RowCounts(
             rows=self.rows + len(rows),
-            tokens=self.tokens + sum(lengths),
-            longest=max([self.longest, *lengths]),
+            tokens=self.tokens + sum(size.tokens for size in sizes),
+            longest=max([self.longest, *(size.longest for size in sizes)]),
             shortened=self.shortened + sum(row.dropped_turns > 0 for row in rows),
             dropped_turns=self.dropped_turns + sum(row.dropped_turns for row in rows),
             dropped_tokens=self.dropped_tokens + sum(row.dropped_tokens or 0 for row in rows),
             excluded=self.excluded + len(reasons),
             first_excluded=self.first_excluded or next(iter(reasons), ""),
-            largest_id=max([self.largest_id, *largest_ids]),
+            largest_id=max([self.largest_id, *(size.largest_id for size in sizes)]),
             by_learned_tokens=dict(learned),
             unlearned=unlearned,
             endless=endless,
@@ -109,7 +109,7 @@ class RowCounts:
 class Rows:
     """The rows of one split, memory-mapped, with their counts."""
 
-    dataset: Dataset  # columns input_ids and labels; one row per reference
+    dataset: Dataset  # with the COLUMNS; one row per reference, pair or thumb
     counted: RowCounts
 
     def counts(self) -> dict[str, int]:
@@ -117,8 +117,12 @@ class Rows:
         return self.counted.facts()
 
     def lengths(self) -> list[int]:
-        """Return the number of tokens of each row."""
-        return lengths_of(self.dataset)
+        """Return the number of tokens of each row: of a pair, both sequences with padding."""
+        return [len(each) * max(each) for each in sequences_of(self.dataset)]
+
+    def by_tokens(self) -> Counter[int]:
+        """Return the sequences of the rows by their tokens."""
+        return Counter(length for each in sequences_of(self.dataset) for length in each)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class RowSettings:
     max_shortened_fraction: float | None = None
     max_cut_fraction: float | None = None
     max_new_tokens: int | None = None  # of a summary, its end included
+    judged: Judged | None = None
 
     @classmethod
     def of(
@@ -157,6 +162,7 @@ class RowSettings:
             limits.max_shortened_fraction,
             limits.max_cut_fraction,
             config.generation.max_new_tokens,
+            config.judged,
         )
 
 
@@ -176,23 +182,24 @@ def row_tokens(wanted: int, context: int | None) -> int:
 
 
 def write_rows(conversations: Iterable[Conversation], settings: RowSettings, file: Path) -> None:
-    """Encode each conversation with its first reference, or with each, and write rows and counts.
+    """Encode each conversation with its references or answers, and write rows and counts.
 
     `read_rows` returns both, and `check_rows` judges them.
     """
     # Takes a third of a second to import, which a plan without a tokenizer does not need.
     import pyarrow as pa
 
-    ids = pa.list_(pa.int32())
-    schema = pa.schema({"input_ids": ids, "labels": ids})
+    schema = schema_of(settings.judged)
     counts = RowCounts()
     end = settings.encoder.end_ids()
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
         for encoded in _encode(conversations, settings):
             counts = counts.with_batch(encoded, end)
-            rows = _rows_of(encoded)
-            columns = [[row.input_ids for row in rows], [row.labels for row in rows]]
-            arrays = [pa.array(column, type=ids) for column in columns]
+            columns = columns_of(_rows_of(encoded), settings.judged)
+            arrays = [
+                pa.array(column, type=field.type)
+                for column, field in zip(columns, schema, strict=True)
+            ]
             stream.write_batch(pa.record_batch(arrays, schema=schema))
     _counts_file(file).write_text(json.dumps(asdict(counts)), encoding="utf-8")
 
@@ -226,6 +233,18 @@ def prompt_ids_of(rows: Any) -> Iterator[NDArray[np.int32]]:
         ids = batch.column("input_ids").flatten().to_numpy(zero_copy_only=False)
         labels = batch.column("labels").flatten().to_numpy(zero_copy_only=False)
         yield ids[labels == IGNORED]
+
+
+def sequences_of(rows: Any) -> list[list[int]]:
+    """Return the number of tokens of each sequence of each row: two of a pair, else one."""
+    if "input_ids" in rows.column_names:
+        return [[length] for length in lengths_of(rows)]
+    names = [name for name in rows.column_names if name.endswith("_ids") and name != "prompt_ids"]
+    columns = [lengths_of(rows, name) for name in names]
+    return [
+        [prompt + answer for answer in answers]
+        for prompt, *answers in zip(lengths_of(rows, "prompt_ids"), *columns, strict=True)
+    ]
 
 
 def check_rows(split: str, counts: RowCounts, settings: RowSettings) -> None:
@@ -274,8 +293,8 @@ def _check_learned(split: str, counts: RowCounts) -> None:
     if counts.unlearned is not None:
         raise DataError(
             f"row {counts.unlearned} of {counts.rows} of {split} teaches nothing but the end: its "
-            "reference has no token once it is encoded; mend it, remove the conversation, or use a "
-            "base whose tokenizer knows its characters"
+            "reference has no token once it is encoded (or both its answers have the same); mend "
+            "it, remove the conversation, or use a base whose tokenizer knows its characters"
         )
     if counts.endless is not None:
         raise DataError(
@@ -315,7 +334,8 @@ def _encode(conversations: Iterable[Conversation], settings: RowSettings) -> Ite
     Tokenizers free Python's lock. At most a few batches wait, so that memory is bounded.
     """
     encoder = settings.encoder
-    encoder.encode_examples([])  # makes, before there are threads, what they share
+    encode = encoder.encode_examples if settings.judged is None else encoder.encode_answers
+    encode([])  # makes, before there are threads, what they share
     threads = 1
     if encoder.tokenizer.is_fast:  # one written in Python is not made for threads
         threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
@@ -324,7 +344,7 @@ def _encode(conversations: Iterable[Conversation], settings: RowSettings) -> Ite
     waiting: deque[Future[Encoded]] = deque()
     try:
         for batch in _batches(conversations, settings.references):
-            waiting.append(pool.submit(encoder.encode_examples, batch))
+            waiting.append(pool.submit(encode, batch))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -349,8 +369,8 @@ def _batches(
         yield batch
 
 
-def _rows_of(encoded: Encoded) -> list[EncodedExample]:
-    return [row for row in encoded if isinstance(row, EncodedExample)]
+def _rows_of(encoded: Encoded) -> list[EncodedRow]:
+    return [row for row in encoded if not isinstance(row, TooLongError)]
 
 
 def _counts_file(file: Path) -> Path:

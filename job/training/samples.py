@@ -59,8 +59,8 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
         self.summary_seconds = (self._clock() - start) / len(summaries)
         for conversation, summary in zip(self._conversations, summaries, strict=True):
             spoken = _paragraphs([(turn.role, turn.text) for turn in conversation.turns])
-            reference = conversation.references[0]
-            written = _paragraphs([("summary", summary), ("reference", reference)])
+            references = [("reference", text) for text in conversation.references[:1]]
+            written = _paragraphs([("summary", summary), *references])
             name = visible(conversation.id, one_line=True)
             self._write_text(f"samples/{name}", f"{spoken}\n\n---\n\n{written}", step)
 

@@ -116,7 +116,7 @@ def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
     storage = run.config.storage
     models = fetch_models(options, storage, cache_folder())
     if options.faithfulness_labels is not None:
-        models = compare_with_labels(models, options, storage, examples.validation, SEED)
+        models = compare_with_labels(models, options, storage, examples.scoring, SEED)
     others = read_others(options.others, storage, conversations)
 
     judged = judged_candidate(run, adapter_folder(run), conversations)
@@ -194,7 +194,7 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
 
 
 def _chosen(run: Run) -> list[Conversation]:
-    return split_validation(run.config, run.data.examples.validation).scoring
+    return split_validation(run.config, run.data.examples.scoring).scoring
 
 
 def adapter_folder(run: Run) -> Path:

@@ -179,7 +179,7 @@ def _choose_by_metric(
     models = NO_MODELS
     if "model" in metric.needs:
         models = fetch_models(config.evaluation, config.storage, cache_folder())
-    validation = split_validation(config, run.data.examples.validation)
+    validation = split_validation(config, run.data.examples.scoring)
     folders = {candidate.step: candidate.weights.parent for candidate in candidates}
     for folder in folders.values():
         shutil.copy(adapter / ADAPTER_CONFIG, folder)

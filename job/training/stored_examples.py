@@ -23,6 +23,7 @@ from job.storage.atomic import reading
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.telemetry import recorded_warnings, warn
+from job.training.answer_facts import AnswerFacts
 from job.training.examples import Examples, SplitFacts, list_files, read_examples
 from job.training.prepared import prepared_data
 from job.training.replay import Replay
@@ -61,6 +62,7 @@ def _identity(config: TrainConfig) -> dict[str, Any]:
     return {
         "files": {split: [_state(file) for file in some] for split, some in files.items()},
         "data": to_plain(config)["data"],
+        "judged": config.judged,
         "seed": config.training.seed,
         "max_unreferenced_fraction": config.limits.max_unreferenced_fraction,
         "versions": versions(),
@@ -128,6 +130,7 @@ def _load(folder: Path) -> tuple[Examples, Warnings]:
         | {
             "train": StoredConversations(folder / TRAIN),
             "validation": [_conversation(parts) for parts in fields["validation"]],
+            "test": [_conversation(parts) for parts in fields["test"]],
             "uncleaned": [_conversation(parts) for parts in fields["uncleaned"]],
             "overlap": [Overlap(**pair) for pair in fields["overlap"]],
             "cleaning": tuple(fields["cleaning"]),
@@ -144,7 +147,8 @@ def _facts(fields: dict[str, Any]) -> SplitFacts:
     contents = Contents.from_json(fields["contents"])
     repeats = fields["repeats"]
     repeats = Repeats(**repeats | {"first": tuple(map(tuple, repeats["first"]))})
-    return SplitFacts(**fields | {"contents": contents, "repeats": repeats})
+    answers = AnswerFacts.from_json(fields["answers"])
+    return SplitFacts(**fields | {"contents": contents, "repeats": repeats, "answers": answers})
 
 
 def _conversation(parts: list[Any]) -> Conversation:

@@ -35,6 +35,7 @@ def rows_identity(
     return {
         "data": examples.stored_as,
         "references": settings.references,
+        "judged": settings.judged,
         "prompt": prompt_digest(encoder.prompt),
         "config": sha256_file(base / CONFIG),  # chooses the tokenizer's class
         "tokenizer": small_identity(config.model.base, base)["tokenizer_digest"],

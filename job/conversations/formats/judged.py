@@ -8,9 +8,10 @@ the whole transcript, as in chats that end with their summary.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from job.config.data_sections import ReadingSection
+from job.config.method_sections import Judged
 from job.conversations.draft import (
     ALIASES,
     Draft,
@@ -34,7 +35,6 @@ from job.conversations.turn_objects import (
 )
 from job.errors import DataError
 
-Judged = Literal["pairs", "thumbs"]
 Record = Mapping[str, Any]
 
 ANSWER: Mapping[Judged, str] = {"pairs": "chosen", "thumbs": "completion"}
