@@ -15,7 +15,11 @@ from job.config.feedback_sections import (
 from job.config.gate_sections import PromotionSection
 from job.config.limits_section import TrainLimitsSection
 from job.config.method_sections import Judged
-from job.config.scoring_sections import EvaluationScoringSection, ScoringSection
+from job.config.scoring_sections import (
+    EvaluationScoringSection,
+    FaithfulnessModelSection,
+    ScoringSection,
+)
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
@@ -179,6 +183,12 @@ class SummarizeConfig(Section):
         description="Write report.html beside the manifest: a page for people with counts, "
         "rejects, lengths, cost and 20 random summaries beside their conversations, which are "
         "redacted if `redaction` is set.",
+    )
+    faithfulness_model: FaithfulnessModelSection | None = Field(
+        None,
+        description="Classifier for faithfulness: whether a conversation supports what its summary "
+        "says. The night scores its sample of about 200 summaries with it after they are written. "
+        "null leaves the figure out.",
     )
     csv_output: CsvOutputSection = CsvOutputSection()
     limits: SummarizeLimitsSection = SummarizeLimitsSection()

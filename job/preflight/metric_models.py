@@ -25,7 +25,7 @@ def metric_model_checks(
         key = f"evaluation.{metric}_model"
 
         def describe(key: str = key, section: MetricModelSection = section) -> str:
-            return _describe(key, section, storage)
+            return describe_metric_model(key, section, storage)
 
         checks.append(check(metric, describe, key))
     uri = options.faithfulness_labels
@@ -40,7 +40,11 @@ def metric_model_checks(
     return checks
 
 
-def _describe(key: str, section: MetricModelSection, storage: StorageSection) -> str:
+def describe_metric_model(key: str, section: MetricModelSection, storage: StorageSection) -> str:
+    """Return the files of the model that the config names by `key`, for people.
+
+    Raise what its job raises for a model that is missing or cannot serve.
+    """
     uri, revision = section.model, section.revision
     with errors_about(key), small_files(uri, revision, storage) as small:
         line = describe_base(uri, revision, storage)

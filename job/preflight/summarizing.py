@@ -22,6 +22,7 @@ from job.preflight.access import probe_output
 from job.preflight.challenger import challenger_checks
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices
+from job.preflight.metric_models import describe_metric_model
 from job.preflight.models import describe_champion, generating_checks
 from job.preflight.prompts import Prompting, describe_prompts_of_night
 from job.printable import number_of
@@ -29,6 +30,7 @@ from job.storage.open import InputFile
 from job.summarization.champion import find_champion, follow
 from job.summarization.chunks import count_chunks, size_of
 from job.summarization.existing import check_free, find_finished, is_marked
+from job.summarization.faithfulness import KEY as FAITHFULNESS_KEY
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.night import begin_night
 from job.summarization.output import check_apart, open_output
@@ -75,6 +77,7 @@ def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> 
             *generating_checks(followed, devices, look),
             *challenger_checks(config, followed, found.records if found else None),
             _workers_check(config),
+            *_faithfulness_checks(config),
             output_check,
         ],
         config=resolved_yaml(config),
@@ -123,6 +126,14 @@ def _redaction_of(config: SummarizeConfig) -> RedactionSection | None:
 def _workers_check(config: SummarizeConfig) -> Check:
     gpus = visible_gpus(os.environ, count_gpus)
     return check("workers", lambda: describe_workers(config, gpus))
+
+
+def _faithfulness_checks(config: SummarizeConfig) -> list[Check]:
+    section = config.faithfulness_model
+    if section is None:
+        return []
+    describe = partial(describe_metric_model, FAITHFULNESS_KEY, section, config.storage)
+    return [check("faithfulness", describe, FAITHFULNESS_KEY)]
 
 
 def _read_input(config: SummarizeConfig) -> Found[_Input]:

@@ -40,6 +40,8 @@ def models_read(config: ModelConfig) -> list[Place]:
         found += _adapter("champion", config.champion, config)
     if not isinstance(config, SummarizeConfig):
         found += [*_champion(config), *_metric_models(config.evaluation)]
+    elif config.faithfulness_model is not None:
+        found.append(Place("faithfulness_model.model", config.faithfulness_model.model))
     return found
 
 

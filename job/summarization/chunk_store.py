@@ -44,7 +44,7 @@ OWN_KEYS = re.compile(
     r"|[0-9a-f]{16}/input-\d+\.json"
     r"|[0-9a-f]{16}/[0-9a-f]{16}/\d+-[0-9a-f]{32}\.outcomes"
     r"|[0-9a-f]{16}/[0-9a-f]{16}/\d+\.done\.json"
-    r"|[0-9a-f]{16}/[0-9a-f]{16}/(begun-\d+|loading-\d+-[0-9a-f]{12}|records)-[0-9a-f]{32}\.json"
+    r"|[0-9a-f]{16}/[0-9a-f]{16}/(begun-\d+|loading-\d+-[0-9a-f]{12}|records|scoring)-[0-9a-f]{32}\.json"
 )
 
 

@@ -32,6 +32,7 @@ from job.summarization.champion import FACT as CHAMPION
 from job.summarization.chunk_store import REJECT, ChunkFacts, OutcomeLine, read_lines
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
+from job.summarization.faithfulness import score_faithfulness
 from job.summarization.identity import CHALLENGER
 from job.summarization.inputs import check_unchanged
 from job.summarization.night import Night
@@ -47,7 +48,7 @@ from job.summarization.rerun import (
     mark_success_if_same,
     report_or_raise,
 )
-from job.summarization.sample import NightSample
+from job.summarization.sample import NightSample, SampledSummary
 from job.summarization.shard import Shard
 from job.summarization.sides import Assignment, Sides
 from job.summarization.writers import Write, json_line
@@ -171,6 +172,7 @@ class _Assembly:
         self._choice = None if challenger is None else challenger.choice
         self.sides = None if self._choice is None else Sides(self._choice)
         self._quality_sample = QualitySample.of(chunks.records)
+        self.measured: list[SampledSummary] = []  # if a classifier is to score them
         self._night = night
         self._chunks = chunks
         self._store = night.chunk_store(chunks)
@@ -240,6 +242,7 @@ class _Assembly:
         # streams: `duplicate` is the next one whose record has not been met yet.
         duplicate = next(duplicates, None)
         output = self._night.output
+        scores_them = self._night.config.faithfulness_model is not None
         summaries = output.write_summaries(self._folder, self._night.config.csv_output)
         rejects = output.write_rejects(self._folder)
         with summaries as write_summary, rejects as write_reject, self._shadow() as write_shadow:
@@ -262,6 +265,9 @@ class _Assembly:
                         self.sample.add(line, chunk)
                         if line.figures and self._quality_sample.has(line.id_digest):
                             self.quality.add(line.figures)
+                            if line.is_summary and scores_them:
+                                row = json.loads(line.row)
+                                self.measured.append(SampledSummary(row, chunk, line.position))
                     if self.sides is not None:
                         self.sides.add(line, chunk)
                 path.unlink()
@@ -329,7 +335,11 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
     if lengths is not None:
         facts["summary_characters"] = asdict(lengths)
     facts[QUALITY] = quality_block(
-        assembly.quality, QualitySample.of(chunks.records), assembly.sample, counts
+        assembly.quality,
+        QualitySample.of(chunks.records),
+        assembly.sample,
+        counts,
+        score_faithfulness(night, chunks, assembly.measured, totals.cleaning),
     )
     if config.cost_per_hour is not None:
         cost = totals.machine_seconds / 3600 * config.cost_per_hour

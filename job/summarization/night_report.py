@@ -306,12 +306,12 @@ def _gallery(page: NightPage) -> Gallery:
     beside = {pair.delivered.position: pair for pair in page.pairs}
     sampled = [pair.delivered for pair in page.pairs]
     sampled += [each for each in page.sample.summaries() if each.position not in beside]
-    found = _read_again(page.chunks, sampled, page.night)
+    found = read_again(page.chunks, sampled, page.night)
     redactor = make_redactor(config.redaction)
     challenger = page.night.challenger
     shown = []
     for summary in sampled:
-        turns = _turns(found.get(summary.position), page.cleaning, redactor)
+        turns = turns_as_read(found.get(summary.position), page.cleaning, redactor)
         one = _shown(summary.row, turns)
         if summary.position in beside:
             both = [*one.summaries, shown_beside(beside[summary.position])]
@@ -322,7 +322,7 @@ def _gallery(page: NightPage) -> Gallery:
     return Gallery(fit(shown), TAGS, ORDERS, page.counts.summaries)
 
 
-def _read_again(
+def read_again(
     chunks: Chunks, sampled: Sequence[SampledSummary], night: Night
 ) -> dict[Position, Conversation]:
     """Return the conversations of these summaries by position, read from the input again."""
@@ -347,7 +347,7 @@ def _read_again(
     return found
 
 
-def _turns(
+def turns_as_read(
     conversation: Conversation | None,
     cleaning: Sequence[CleaningStep] | None,
     redactor: Redactor | None,

@@ -9,6 +9,7 @@ import json
 import math
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -50,6 +51,15 @@ class Figure(NamedTuple):
     is_share: bool = False
 
 
+class Faithfulness(NamedTuple):
+    """Scores of sampled summaries, 0 to 1, and the classifier that gave them."""
+
+    scores: Sequence[float]
+    model: str
+    digest: str
+
+
+FAITHFULNESS = "faithfulness"
 OTHER_LANGUAGE = "other_language"  # `recap watch` counts it of the languages of nights
 FIGURES = (
     Figure("characters", "Characters of a summary", "output", "All summaries count."),
@@ -100,6 +110,13 @@ FIGURES = (
         "Rejected records",
         "output",
         "Of all records that were not skipped.",
+        is_share=True,
+    ),
+    Figure(
+        FAITHFULNESS,
+        "Faithfulness of a summary",
+        "output",
+        "Probability, by the named classifier, that the conversation supports its sentences.",
         is_share=True,
     ),
     Figure("turns", "Turns of a conversation", "input", "After cleaning."),
@@ -289,17 +306,27 @@ class QualitySums:
 
 
 def quality_block(
-    sums: QualitySums, sample: QualitySample, night: NightSample, counts: Counts
+    sums: QualitySums,
+    sample: QualitySample,
+    night: NightSample,
+    counts: Counts,
+    faithfulness: Faithfulness | None = None,
 ) -> dict[str, Any]:
     """Return the block of a manifest: the sample, what measured it, and the figures.
 
     Lengths, cut summaries and rejects are of all records, as finish sees each row.
     """
+    figures = figures_of_outcomes(sums, night.lengths, night.cut_summaries, counts)
+    judge: dict[str, Any] = {}
+    if faithfulness is not None and faithfulness.scores:
+        figures[FAITHFULNESS] = _scores(faithfulness.scores)
+        judge["faithfulness_model"] = {"model": faithfulness.model, "digest": faithfulness.digest}
     return {
         "sample": {"records": sums.records, "share": round(sample.share, 9)},
         "measured_by": measuring_code(),
+        **judge,
         "languages": dict(sorted(sums.languages.items())),
-        "figures": figures_of_outcomes(sums, night.lengths, night.cut_summaries, counts),
+        "figures": figures,
     }
 
 
@@ -322,6 +349,13 @@ def figures_of_outcomes(
 def _share(count: int, records: int) -> dict[str, float]:
     """Return the figure of so many ones among the records, which are zeros otherwise."""
     return _Sums(records, count * SCALE, count * SCALE**2).to_json()
+
+
+def _scores(scores: Sequence[float]) -> dict[str, float]:
+    sums = _Sums()
+    for score in scores:
+        sums.add(round(score * SCALE))
+    return sums.to_json()
 
 
 @cache

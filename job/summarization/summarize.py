@@ -35,6 +35,7 @@ from job.storage.atomic import locked
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder, work_folder
 from job.summarization.chunks import agree_on_chunks
+from job.summarization.faithfulness import fetch_faithfulness_model
 from job.summarization.finish import finish
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.night import Night, begin_night
@@ -73,8 +74,10 @@ def summarize(
         check_enough(done.records, night.config)
         return done
 
-    # Nobody should wait for hours to learn that the output cannot be written.
+    # Nobody should wait for hours to learn that the output cannot be written, or that a model is
+    # missing that is needed at the end.
     check_writable(night.output)
+    fetch_faithfulness_model(config)
     if night.pinned:
         # From here on, all workers and attempts follow one champion, whatever the pointer names.
         night.pin()

@@ -98,7 +98,7 @@ def attribute(
     last = before[-1]
     for anchor in after:
         size = anchor.figures[name].mean - last.figures[name].mean
-        step = _cause_between(last, anchor)
+        step = _cause_between(name, last, anchor)
         parts[step] = parts.get(step, 0.0) + size
         parts["data"] -= size
         last = anchor
@@ -107,9 +107,9 @@ def attribute(
     return Attribution(cause, parts, _sentence(change, parts))
 
 
-def _cause_between(one: WatchedNight, other: WatchedNight) -> Cause:
-    """Return what a difference between two anchors is due to."""
-    if one.measured_by == other.measured_by:
+def _cause_between(name: str, one: WatchedNight, other: WatchedNight) -> Cause:
+    """Return what a difference of a figure between two anchors is due to."""
+    if one.measuring(name) == other.measuring(name):
         return "model"  # its weights or settings, or the engine or machine that ran it
     if one.outputs == other.outputs or one.serving == other.serving:
         return "measurement"

@@ -14,7 +14,7 @@ from job.storage.keys import below
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.summarization.nights_before import DATE
-from job.summarization.quality import FACT
+from job.summarization.quality import FACT, FAITHFULNESS
 from job.summarization.records import Counts
 
 SHADOW = "shadow.jsonl"  # of a challenger, which nobody reads
@@ -54,6 +54,11 @@ class WatchedNight:
     input: str
     outputs: str
     languages: Mapping[str, int] = field(default_factory=dict)
+    judge: str = ""  # digest of the classifier of faithfulness
+
+    def measuring(self, figure: str) -> tuple[str, str]:
+        """Return what measured a figure: the code, and a classifier if it needs one."""
+        return self.measured_by, self.judge if figure == FAITHFULNESS else ""
 
     @classmethod
     def from_manifest(cls, day: date, uri: str, manifest: Manifest) -> Self | None:
@@ -75,6 +80,7 @@ class WatchedNight:
                 outputs=json_digest(
                     {key: file.sha256 for key, file in manifest.files.items() if _is_output(key)}
                 ),
+                judge=str(block.get("faithfulness_model", {}).get("digest", "")),
                 languages={
                     str(name): int(count) for name, count in block.get("languages", {}).items()
                 },

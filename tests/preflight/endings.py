@@ -97,9 +97,6 @@ _OF_INSISTED_ENGINES = """
     inference/choose.refusal
 """
 _OF_SCORES = """
-    evaluation/metrics/bertscore._layer
-    evaluation/metrics/faithfulness.supported_label
-    evaluation/metrics/models.check_config
     model/champion.check_nameable
 """
 NOT_ASKED_BY = {

@@ -15,6 +15,7 @@ from job.inference.reader import Prompts
 from job.prompt.encode import EncodedPart
 from job.prompt.seen_tokens import SeenTokens
 from job.summarization.quality import (
+    FAITHFULNESS,
     FIGURES,
     MAX_SAMPLED,
     OTHER_LANGUAGE,
@@ -130,8 +131,9 @@ def test_the_block_names_its_sample_and_all_figures(config, tmp_path):
     block = quality(tmp_path / "out")
     assert block["sample"] == {"records": 5, "share": 1.0}
     assert block["measured_by"] == measuring_code()
-    # `recap watch` counts other languages, by those of another night. No adapter, no record.
-    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE, "unseen_tokens"}
+    # `recap watch` counts other languages, by those of another night. The others
+    # need an adapter and a classifier.
+    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE, "unseen_tokens", FAITHFULNESS}
     assert set(block["figures"]) == names
     assert sum(block["languages"].values()) == 5
     assert block["figures"]["turns"] == {"records": 5, "mean": 1.0, "sd": 0.0}

@@ -1,5 +1,7 @@
 """Claims about the cause of a change: named right, and not named without anchors."""
 
+from dataclasses import replace
+
 import pytest
 
 from job.summarization.quality import FIGURES
@@ -45,6 +47,17 @@ def test_nine_of_ten_causes_are_named_right_on_the_day_of_the_alarm(teams):
 
 def differ(pair):
     return pair[0] != pair[1]
+
+
+@pytest.mark.parametrize(("figure", "cause"), [("faithfulness", "measurement"), ("turns", "data")])
+def test_another_classifier_is_the_cause_of_its_figure_alone(figure, cause):
+    plant = Plant(figure, 1.3, at=56, cause=cause)
+    nights, anchors = Team(7).nights(84, plant), []
+    for anchor in Team(7).anchors(84, plant):
+        judge = "new" if anchor.day >= day(56) else "old"
+        anchors.append(replace(anchor, measured_by="same", judge=judge))
+    found = attribute(BY_NAME[figure], find_change(figure, nights), nights, anchors)
+    assert found.cause == cause
 
 
 def test_without_anchors_the_cause_is_unknown_and_the_hint_is_there():
