@@ -38,7 +38,7 @@ def sample_sentence(block: Mapping[str, Any]) -> str:
     sampled = number_of(block["sample"]["records"], "sampled record", "sampled records")
     return (
         f"Of {sampled}, chosen by id; characters and cut summaries are of all summaries, rejects "
-        "of all records. `recap watch` compares these figures with the nights before."
+        "of all records. recap watch compares these figures with the nights before."
     )
 
 

@@ -51,7 +51,7 @@ def differ(pair):
 
 @pytest.mark.parametrize(("figure", "cause"), [("faithfulness", "measurement"), ("turns", "data")])
 def test_another_classifier_is_the_cause_of_its_figure_alone(figure, cause):
-    plant = Plant(figure, 1.3, at=56, cause=cause)
+    plant = Plant(figure, 4.0, at=56, cause=cause)
     nights, anchors = Team(7).nights(84, plant), []
     for anchor in Team(7).anchors(84, plant):
         judge = "new" if anchor.day >= day(56) else "old"
