@@ -55,7 +55,7 @@ def places(value: object, bucket: str) -> Iterator[tuple[str, str]]:
 
 def configs() -> list[Path]:
     found = []
-    for path in sorted((ROOT / "examples").glob("*.yaml")):
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
         if path.stem in ("evaluate", "feedback", "watch"):  # no jobs of the stack
             continue
         if list(places(yaml.safe_load(path.read_text(encoding="utf-8")), "my-bucket")):
@@ -92,7 +92,8 @@ def test_every_place_of_the_bucket_on_a_page_is_one_that_some_job_knows():
 
 
 def test_every_parameter_on_a_page_is_one_of_a_template():
-    known = {*stack.load()["Parameters"], *stack.load(stack.WATCH)["Parameters"]}
+    templates = (stack.TEMPLATE, stack.WATCH, stack.FOLLOW)
+    known = {name for path in templates for name in stack.load(path)["Parameters"]}
     for page in (PAGES[0], PAGES[2]):
         text = page.read_text(encoding="utf-8")
         named = set(re.findall(r"[`' ]([A-Z][a-z]+[A-Za-z]*)=", text))

@@ -1,5 +1,8 @@
 """Claims about the places of configs on the stack of infra/aws, by the template's own policies."""
 
+import json
+import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 
 from job.config.commands import command_of
 from job.config.load import load_config
+from job.config.sections import to_plain
 from job.errors import ConfigError, ForbiddenError
 from job.storage.config_file import read_config
 from job.submit.locations import (
@@ -28,6 +32,7 @@ PARAMETERS = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "
 OUTPUTS = stack.outputs(**PARAMETERS)
 BUCKET = OUTPUTS["Bucket"]
 ROLES = {"train": "TrainRole", "summarize": "SummarizeRole", "evaluate": "TrainRole"}
+SMALL_ROLES = {"watch": "SummarizeRole", "feedback": "FeedbackRole"}  # of jobs without a GPU
 PLACES = [
     f"{BUCKET}/{key}"
     for key in (
@@ -47,12 +52,28 @@ PLACES = [
 ] + ["mine", "mine/call", "mine/calls", "mine/calls/dt=1/", "mine/labelled/a.jsonl", "other/a"]
 
 
-def configs_on_s3() -> list[Path]:
-    """Return the examples of jobs on GPUs whose places are on S3."""
-    found = sorted([*EXAMPLES.glob("*.yaml"), *KUBERNETES.glob("*.yaml")])
-    for name in ("feedback.yaml", "watch.yaml"):  # they run where a scheduler runs small jobs
-        found.remove(EXAMPLES / name)
-    return [path for path in found if "s3://my-bucket" in path.read_text(encoding="utf-8")]
+def configs_on_s3(roles: Collection[str]) -> list[Any]:
+    """Return the parameters of a test: path and config of each example on S3 with such a role."""
+    found = []
+    for path in sorted([*EXAMPLES.rglob("*.yaml"), *KUBERNETES.glob("*.yaml")]):
+        if "s3://my-bucket" not in path.read_text(encoding="utf-8"):
+            continue
+        config = load_config(None, read_config(str(path)), [], {"date": "2026-01-31"})
+        if command_of(config) in roles:
+            found.append(pytest.param(config, id=f"{path.parent.name}/{path.name}"))
+    return found
+
+
+def denied_places(role: str, read: Iterable[str], written: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what the template's policy for a role denies, with my-bucket for the stack's."""
+    policy = stack.policy(role)
+    wanted = [("s3:GetObject", uri) for uri in (*read, *written)]
+    wanted += [("s3:PutObject", uri) for uri in written]
+    denied = []
+    for action, uri in wanted:
+        if not is_allowed(policy, action, uri.replace("my-bucket", BUCKET)):
+            denied.append((action, uri))
+    return denied
 
 
 def is_allowed(policy: list[dict[str, Any]], action: str, uri: str) -> bool:
@@ -67,26 +88,24 @@ def is_allowed(policy: list[dict[str, Any]], action: str, uri: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "path", configs_on_s3(), ids=lambda path: f"{path.parent.name}/{path.name}"
-)
-def test_the_stacks_roles_allow_every_place_of_an_example(path):
-    # An adapter's own base would be looked up in its manifest.
-    base = [] if "model:\n  base:" in path.read_text() else ["model.base=org/base"]
-    config = load_config(None, read_config(str(path)), base, {"date": "2026-01-31"})
-    policy = stack.policy(ROLES[command_of(config)])
-    written = places_written(config)
-    uploaded = Place("the config", config_uri(b"run: x", config))
-    read = [*places_read(config), uploaded, *written]
-    assert len(read) > 2
-    wanted = [("s3:GetObject", place) for place in read] + [
-        ("s3:PutObject", place) for place in written
-    ]
-    denied = []
-    for action, place in wanted:
-        if not is_allowed(policy, action, place.uri.replace("my-bucket", BUCKET)):
-            denied.append((action, place))
-    assert denied == []
+@pytest.mark.parametrize("config", configs_on_s3(ROLES))
+def test_the_stacks_roles_allow_every_place_of_an_example(config):
+    if config.model.base is None:  # an adapter's own base would be looked up in its manifest
+        model = config.model.model_copy(update={"base": "org/base"})
+        config = config.model_copy(update={"model": model})
+    read = [each.uri for each in places_read(config)]
+    written = [each.uri for each in places_written(config)]
+    uploaded = config_uri(b"run: x", config)
+    assert read
+    assert denied_places(ROLES[command_of(config)], [*read, uploaded], written) == []
+
+
+@pytest.mark.parametrize("config", configs_on_s3(SMALL_ROLES))
+def test_roles_of_small_jobs_allow_every_place_of_an_example(config):
+    written = [config.output] if command_of(config) == "feedback" else []
+    read = re.findall(r"s3://my-bucket/[^\s\"']*", json.dumps(to_plain(config)))
+    assert len(read) > len(written)
+    assert denied_places(SMALL_ROLES[command_of(config)], read, written) == []
 
 
 @pytest.mark.parametrize("command", ROLES)
