@@ -14,7 +14,7 @@ from job.config.feedback_sections import (
 )
 from job.config.gate_sections import PromotionSection
 from job.config.limits_section import TrainLimitsSection
-from job.config.method_sections import Judged
+from job.config.method_sections import JUDGED, METHOD, Judged, Method, with_own_learning_rate
 from job.config.scoring_sections import (
     EvaluationScoringSection,
     FaithfulnessModelSection,
@@ -63,6 +63,7 @@ class TrainConfig(Section):
     """`recap train`: fine-tune, evaluate, publish the adapter under `<output>/<run>/`."""
 
     run: RunName = Field(description="Name of the run, and of its folder below output.")
+    method: Method = METHOD
     model: ModelSection
     data: DataSection
     output: Uri = Field(description="Folder or s3:// prefix of the runs.")
@@ -81,10 +82,12 @@ class TrainConfig(Section):
     def _output_is_a_folder(cls, uri: str) -> str:
         return check_folder(uri)
 
+    _learning_rate_of_the_method = model_validator(mode="before")(with_own_learning_rate)
+
     @property
     def judged(self) -> Judged | None:
-        """The kind of answers that the training learns from, None for references."""
-        return None
+        """The kind of answers that the method learns from, None for references."""
+        return JUDGED[self.method]
 
     @model_validator(mode="after")
     def _the_adapters_own_weights_are_scored_as_trained(self) -> Self:

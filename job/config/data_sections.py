@@ -124,7 +124,9 @@ class ReadingSection(Section):
 
     @model_validator(mode="after")
     def _keys_are_clear(self) -> Self:
-        several = [use for use in ("id", "conversation") if isinstance(self.columns.get(use), list)]
+        several = [
+            use for use, name in self.columns.items() if use != "summary" and isinstance(name, list)
+        ]
         if several:
             raise ValueError(f"columns.{several[0]} is a list; only summary may be several columns")
         if "list" in self.turns and self.format != "auto":
@@ -149,6 +151,16 @@ class ReadingSection(Section):
 class DataSection(ReadingSection):
     """The conversations to train on and to validate on, and how they are read."""
 
+    columns: dict[
+        Literal["id", "conversation", "summary", "chosen", "rejected", "completion", "label"],
+        OneOrMoreNames,
+    ] = Field(  # type: ignore[assignment]
+        default_factory=dict,
+        description="Names of columns or keys. The defaults are `id`; `dialogue`, `conversation` "
+        "or `transcript`; and `summary`. A list names several summaries: {summary: [summary1, "
+        "summary2]}. Pairs have `chosen` and `rejected` (method: dpo), and thumbs `completion` and "
+        "`label` (method: kto).",
+    )
     train: Uris = Field(
         description="Conversations to train on: a file, a prefix, hf://datasets/…, or a list of "
         "them."
@@ -161,7 +173,8 @@ class DataSection(ReadingSection):
     test: Uris | None = Field(
         None,
         description="Conversations with reference summaries that score the adapter at the end, "
-        "named like those of train. null scores those of validation.",
+        "named like those of train. null scores those of validation. Thumbs have no references: "
+        "with method: kto, there are no scores without test.",
     )
     validation_fraction: float = Field(
         0.1,

@@ -23,6 +23,7 @@ from job.config.commands import (
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
 from job.config.gate_mistakes import KnownMetric, gate_mistakes
+from job.config.method_mistakes import method_mistakes
 from job.config.mistakes import Mistake, dotted, paths_of, report, secrets_in, shown
 from job.config.renamed import called
 from job.config.sections import to_plain
@@ -122,7 +123,7 @@ def load_config(
         wanted,
         value,
         document.locations,
-        lambda config: _gate_mistakes(config, metrics),
+        lambda config: _further_mistakes(config, metrics),
     )
     mistakes += found
     if mistakes or config is None:
@@ -134,10 +135,12 @@ def load_config(
     return config
 
 
-def _gate_mistakes(config: Config, metrics: Sequence[KnownMetric]) -> Iterator[Mistake]:
+def _further_mistakes(config: Config, metrics: Sequence[KnownMetric]) -> Iterator[Mistake]:
     if isinstance(config, TrainConfig | EvaluateConfig):
         for found in gate_mistakes(config, metrics):
             yield Mistake(found.path, found.message)
+    if isinstance(config, TrainConfig):
+        yield from method_mistakes(config)
 
 
 def resolved_yaml(config: Config) -> str:

@@ -1,5 +1,77 @@
-"""Kinds of answers that somebody judged, from which a training may learn."""
+"""The methods of a training: learning from references, pairs or thumbs, and the keys of each."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-Judged = Literal["pairs", "thumbs"]  # as files have them
+from pydantic import Field
+
+from job.config.sections import Section
+
+Method = Literal["sft", "dpo", "kto"]
+Judged = Literal["pairs", "thumbs"]  # answers, as files have them
+METHOD: Any = Field(
+    "sft",
+    description="What is learned: sft from reference summaries, dpo from pairs of a chosen and "
+    "a rejected summary, kto from summaries with a thumb up or down.",
+)
+# TRL's own advice for adapters is 1e-4 for references and 1e-5 for pairs.
+LEARNING_RATE_OF_PREFERENCES = 1e-5
+JUDGED: dict[Method, Judged | None] = {"sft": None, "dpo": "pairs", "kto": "thumbs"}
+
+
+class DpoSection(Section):
+    """Learning from pairs (method: dpo)."""
+
+    beta: float = Field(
+        0.1,
+        gt=0,
+        le=10,
+        description="How much the adapter is held to the model that the training starts from. Less "
+        "lets it go further.",
+    )
+    sft_weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Weight of the loss of the chosen summary as a reference, beside the loss of "
+        "the pair. Without it (0), both summaries of a pair may become less likely.",
+    )
+
+
+class KtoSection(Section):
+    """Learning from thumbs (method: kto)."""
+
+    beta: float = Field(
+        0.1,
+        gt=0,
+        le=10,
+        description="How much the adapter is held to the model that the training starts from. Less "
+        "lets it go further.",
+    )
+    desirable_weight: float = Field(
+        1.0, gt=0, le=100, description="Weight of the loss of summaries with a thumb up."
+    )
+    undesirable_weight: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] = Field(
+        "auto",
+        description="Weight of the loss of summaries with a thumb down. auto makes both kinds "
+        "weigh the same in all, by their numbers in train.",
+    )
+
+    def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
+        """Return the weights of both kinds, of which there are so many rows."""
+        if self.undesirable_weight != "auto":
+            return self.desirable_weight, self.undesirable_weight
+        return self.desirable_weight, self.desirable_weight * desirable / undesirable
+
+
+def with_own_learning_rate(config: Any) -> Any:
+    """Return a config before its validation, with the learning rate of its method if it has none.
+
+    What is no config, or no section, is returned as it is: validation says so.
+    """
+    if not isinstance(config, dict) or config.get("method") not in ("dpo", "kto"):
+        return config
+    training = config.get("training", {})
+    if not isinstance(training, dict) or "learning_rate" in training:
+        return config
+    own = {"learning_rate": LEARNING_RATE_OF_PREFERENCES}
+    return config | {"training": training | own}

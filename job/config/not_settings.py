@@ -132,7 +132,17 @@ _NAMES_BY_ANSWER = {
     "the adapter alone is published, once it is scored (publish.hub); remove it": """
         hub_always_push hub_revision hub_strategy push_dataset_to_hub""",
     "the instruction to the model is prompt.system; remove it": "source_prefix",
-    "the task is always supervised fine-tuning; remove it": "rl stage",
+    "the reference is the model that the training starts from, and is computed once; remove it": """
+        force_use_ref_model model_adapter_name precompute_ref_batch_size precompute_ref_log_probs
+        ref_adapter_name ref_model ref_model_adapters ref_model_mixup_alpha
+        ref_model_quantization_bit ref_model_sync_steps reference_free sync_ref_model""",
+    "the loss of pairs is DPO's with an SFT term (training.dpo), that of thumbs is KTO's "
+    "(training.kto); remove it": """
+        cpo_alpha discopop_tau dpo_label_smoothing dpo_norm_loss dpo_padding_free
+        dpo_use_liger_kernel dpo_use_weighting f_alpha_divergence_coef f_divergence_type
+        label_smoothing ld_alpha orpo_alpha pref_bco_weight pref_loss simpo_gamma use_weighting""",
+    "dropout is off with method dpo and kto; remove it": "disable_dropout",
+    "pairs are known by their keys, chosen and rejected (method: dpo); remove it": "ranking",
     "ShareGPT's records are read as they are; remove it": "standardize_sharegpt",
     "every key is always checked; remove it": "debug strict",
     "the task is always a causal language model; remove it": "lora_task_type task_type",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from job.config.gate_sections import PromotionSection
+from job.config.method_sections import DpoSection, KtoSection
 from job.config.sections import LARGEST_SEED, Name, Section, Uri
 
 ROWS_AT_ONCE_OF_AUTO = 4  # of training.batch_size: as many as by default
@@ -75,7 +76,14 @@ class TrainingSection(Section):
         "the champion (a file that ends in .json), which a run resolves once. Its prompt, cleaning "
         "and LoRA settings are taken, and its base must be model.base. null trains a new adapter.",
     )
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        le=1,
+        description="Peak learning rate. With method dpo or kto, the default is 1e-5.",
+    )
+    dpo: DpoSection = Field(default_factory=DpoSection)
+    kto: KtoSection = Field(default_factory=KtoSection)
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=10**6)] = Field(
         4,
         description="Number of the longest rows in a forward pass on one device. Of shorter rows, "

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PrinterCallback
-from trl import SFTConfig
+from transformers import PrinterCallback, TrainingArguments
+from trl import DPOConfig, KTOConfig, SFTConfig
 
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
@@ -26,11 +26,14 @@ from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
 from job.training.intervals import interval, steps_per_epoch
 from job.training.methods import SummaryTrainer
+from job.training.preferences import PairTrainer, ThumbTrainer
 from job.training.prepare import Run
 from job.training.ranks import first_then_others
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding, put_back, trained_weights
 from job.training.trainer import Needs, RecapTrainer
+
+TRAINERS = {"sft": SummaryTrainer, "dpo": PairTrainer, "kto": ThumbTrainer}
 
 PAGED = "paged_adamw_32bit"
 FUSED = "adamw_torch_fused"
@@ -77,7 +80,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
     )
     with explaining(BUILDING):
-        trainer = SummaryTrainer(
+        trainer = TRAINERS[config.method](
             needs,
             model=model,
             args=settings,
@@ -132,36 +135,54 @@ def _loading(run: Run) -> Phase:
     )
 
 
-def make_settings(run: Run, folder: Path) -> SFTConfig:
+def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
     """Return the config's training section as TRL's settings. `set_intervals` adds the intervals.
 
     Checkpoints are written to `folder`.
     """
     section = run.config.training
-    return SFTConfig(
-        output_dir=str(folder),
+    common = {
+        "output_dir": str(folder),
         **_optimization(section),
         **_machine(run.config),
-        max_length=section.max_tokens,
+        "max_length": section.max_tokens,
+        "router_aux_loss_coef": 0.0,  # see `prepare_for_training`
+        "logging_steps": section.log_every_steps,
+        "logging_first_step": True,
+        # Log a loss that is NaN as it is; transformers would log the mean of those before.
+        "logging_nan_inf_filter": False,
+        # RecapTrainer counts them, without asking the GPU.
+        "include_num_input_tokens_seen": "no",
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        # `Uploads` deletes a folder once it is committed; transformers might delete it before.
+        "save_total_limit": None,
+        "seed": section.seed,
+        "data_seed": section.seed,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    if run.config.method == "dpo":
+        weights = [1.0, section.dpo.sft_weight]
+        losses = ["sigmoid", "sft"]
+        return DPOConfig(**common, beta=section.dpo.beta, loss_type=losses, loss_weights=weights)
+    if run.config.method == "kto":
+        labels = run.data.rows.train.dataset["label"][:]
+        desirable, undesirable = section.kto.weights(sum(labels), len(labels) - sum(labels))
+        # TRL pairs rows with their neighbours, and demands their order; ThumbTrainer needs none.
+        common["train_sampling_strategy"] = "sequential"
+        return KTOConfig(
+            **common,
+            beta=section.kto.beta,
+            desirable_weight=desirable,
+            undesirable_weight=undesirable,
+        )
+    return SFTConfig(
+        **common,
         packing=section.packing,
         eval_packing=False,
-        router_aux_loss_coef=0.0,  # see `prepare_for_training`
         # The rows have token ids and labels already. Only packing has work left to do on them.
         dataset_kwargs={"skip_prepare_dataset": not section.packing},
-        logging_steps=section.log_every_steps,
-        logging_first_step=True,
-        # Log a loss that is NaN as it is; transformers would log the mean of those before.
-        logging_nan_inf_filter=False,
-        # RecapTrainer counts them, without asking the GPU.
-        include_num_input_tokens_seen="no",
-        eval_strategy="steps",
-        save_strategy="steps",
-        # `Uploads` deletes a folder once it is committed; transformers might delete it before.
-        save_total_limit=None,
-        seed=section.seed,
-        data_seed=section.seed,
-        report_to="none",
-        disable_tqdm=True,
     )
 
 
@@ -206,7 +227,7 @@ def _machine(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> None:
+def set_intervals(settings: TrainingArguments, section: TrainingSection, rows: int) -> None:
     """Set how often to save and evaluate. `rows` counts packed rows if the trainer packs."""
     rows_per_step = section.rows_of_a_step * PartialState().num_processes
     per_epoch = steps_per_epoch(rows, rows_per_step)
@@ -260,6 +281,6 @@ def _check_rows(trainer: RecapTrainer, splits: Splits) -> None:
     TRL silently drops rows without labels and cuts long ones. These have labels and fit.
     """
     train = len(trainer.train_dataset)
-    assert trainer.args.packing or train == len(splits.train.dataset), "TRL dropped training rows"
+    assert trainer.padding_free or train == len(splits.train.dataset), "TRL dropped training rows"
     validation = len(trainer.eval_dataset)
     assert validation == len(splits.validation.dataset), "TRL dropped validation rows"

@@ -26,6 +26,17 @@ SCALARS = {
     "memory_gib": "train/memory_gib",
     "epoch": "train/epoch",
     "eval_loss": "validation/loss",
+    # Of preferences, by TRL's names.
+    "rewards/chosen": "train/reward_chosen",
+    "rewards/rejected": "train/reward_rejected",
+    "rewards/margins": "train/reward_margin",
+    "rewards/accuracies": "train/reward_accuracy",
+    "kl": "train/kl",
+    "eval_rewards/chosen": "validation/reward_chosen",
+    "eval_rewards/rejected": "validation/reward_rejected",
+    "eval_rewards/margins": "validation/reward_margin",
+    "eval_rewards/accuracies": "validation/reward_accuracy",
+    "eval_kl": "validation/kl",
     "gpu_utilization": "gpu/utilization",
     "gpu_memory": "gpu/memory",
 }

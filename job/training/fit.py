@@ -35,6 +35,7 @@ from job.training.ranks import (
     is_first,
     share_stop,
 )
+from job.training.reference import KeepReference
 from job.training.samples import SampleSummaries
 from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
@@ -241,8 +242,9 @@ def _make_callbacks(
         interruptions.OwnIntervals(),
         # Decides whether to save, so it comes before PublishCheckpoints.
         interruptions.StopAtStep(session.stop),
-        # Both write into the checkpoint, which PublishCheckpoints hands over.
+        # These write into the checkpoint, which PublishCheckpoints hands over.
         interruptions.LossWindow(trainer, checkpoint),
+        *([KeepReference(trainer, checkpoint)] if run.config.judged else []),
         evaluations.KeepBest(trainer.model, keeps_best, section.patience, checkpoint),
         interruptions.PublishCheckpoints(uploads.put, lambda: trainer.divergence.is_suspected),
         interruptions.WatchTraining(session.watch.beat, uploads.check),

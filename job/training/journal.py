@@ -127,6 +127,8 @@ def fingerprint(
     if start is not None:
         del parts["lora"], parts["prompt"], parts["data"]["cleaning"]
         parts["start"] = start
+    if config.method != "sft":
+        parts["method"] = config.method
     return parts | {"data_digests": data_digests, "versions": versions()}
 
 

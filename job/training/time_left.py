@@ -14,7 +14,6 @@ from transformers import TrainerCallback
 from job.pace import Pace
 from job.telemetry import event
 from job.training.intervals import multiples, steps_per_epoch
-from job.training.rows import lengths_of
 
 SLOW_STEPS = 2  # at the start: the first one chooses kernels, the second one allocates, too
 STEPS_BEFORE_THE_FIRST_ESTIMATE = 5
@@ -42,12 +41,12 @@ class WorkOfRun:
 
 def work_of_trainer(trainer: Any, summaries: int) -> WorkOfRun:
     """Return the work of a trainer, after whose last step so many summaries are generated."""
-    lengths = lengths_of(trainer.train_dataset)
+    lengths = trainer.lengths_of_rows(trainer.train_dataset)
     rows_per_step = trainer.args.train_batch_size * trainer.args.world_size
     return WorkOfRun(
         tokens_per_epoch=sum(lengths),
         steps_per_epoch=steps_per_epoch(len(lengths), rows_per_step),
-        validation_tokens=sum(lengths_of(trainer.eval_dataset)),
+        validation_tokens=sum(trainer.lengths_of_rows(trainer.eval_dataset)),
         summaries=summaries,
     )
 

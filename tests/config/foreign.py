@@ -9,6 +9,8 @@ from pathlib import Path
 
 SOURCES = {
     "SFTConfig": ("trl", "trainer/sft_config.py"),
+    "DPOConfig": ("trl", "trainer/dpo_config.py"),
+    "KTOConfig": ("trl", "trainer/kto_config.py"),
     "ScriptArguments": ("trl", "scripts/utils.py"),
     "ModelConfig": ("trl", "trainer/model_config.py"),
     "TrainingArguments": ("transformers", "training_args.py"),
@@ -32,6 +34,8 @@ AXOLOTL = """
     evals_per_epoch saves_per_epoch save_total_limit resume_from_checkpoint
     auto_resume_from_checkpoints loss_watchdog_threshold loss_watchdog_patience special_tokens
     tokens device_map deepspeed fsdp fsdp_config debug strict seed rl noisy_embedding_alpha
+    rl_beta dpo_use_weighting dpo_label_smoothing dpo_norm_loss rpo_alpha orpo_alpha cpo_alpha
+    simpo_gamma kto_desirable_weight kto_undesirable_weight field_chosen field_rejected
     cut_cross_entropy lora_qkv_kernel low_cpu_mem_usage gpu_memory_limit hf_use_auth_token
 """
 
@@ -49,6 +53,8 @@ LLAMA_FACTORY = """
     learning_rate num_train_epochs lr_scheduler_type warmup_ratio bf16 ddp_timeout
     resume_from_checkpoint per_device_eval_batch_size eval_strategy eval_steps compute_accuracy
     predict_with_generate infer_backend disable_shuffling early_stopping_steps
+    pref_beta pref_ftx pref_loss pref_bco_weight kto_chosen_weight kto_rejected_weight ref_model
+    ref_model_adapters ref_model_quantization_bit ranking kto_tag
     include_effective_tokens_per_second upcast_layernorm disable_gradient_checkpointing
 """
 

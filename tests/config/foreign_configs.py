@@ -46,7 +46,7 @@ LLAMA_FACTORY = {
     "quantization_bit: 4": "model.quantization",
     "quantization_method: bnb": None,
     "trust_remote_code: false": "model.trust_remote_code",
-    "stage: sft": None,
+    "stage: sft": "method",
     "do_train: true": None,
     "finetuning_type: lora": None,
     "lora_rank: 8": "lora.r",

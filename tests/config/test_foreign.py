@@ -63,10 +63,13 @@ def test_a_name_with_a_counterpart_in_trainings_has_no_other_answer():
 
 
 def placed(path, value):
-    """Return the smallest config of a training with a value at a path of two or three keys."""
+    """Return the smallest config of a training with a value at a path of its keys."""
     config = {"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "o"}
-    section, key, *below = path.replace("*", "them").split(".")
-    config.setdefault(section, {})[key] = {below[0]: value} if below else value
+    *sections, key = path.replace("*", "them").split(".")
+    place = config
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[key] = value
     return yaml.safe_dump(config)
 
 
@@ -154,7 +157,7 @@ def test_a_whole_config_of_another_program_is_answered(config_text, program):
 
 def test_only_the_first_unknown_key_lists_those_of_its_section(config_text):
     found = answers(config_text(more="zebra: 1\nyak: 2\ntraining: {zebra: 1}\n"))
-    assert found["zebra"].startswith("unknown key; the keys here are run, model, data, ")
+    assert found["zebra"].startswith("unknown key; the keys here are run, method, model, data, ")
     assert found["yak"] == "unknown key; see zebra above"
     assert found["training.zebra"].startswith("unknown key; the keys here are epochs, ")
 

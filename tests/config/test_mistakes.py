@@ -165,8 +165,8 @@ def test_one_report_has_all_mistakes_in_the_order_of_the_file(config_text):
         ("r: 4", "line 5  r  unknown key; did you mean lora.r?"),
         (
             "zebra: 4",
-            "line 5  zebra  unknown key; the keys here are run, model, data, output, prompt, "
-            "lora, training, generation, serve, evaluation, publish, limits, storage",
+            "line 5  zebra  unknown key; the keys here are run, method, model, data, output, "
+            "prompt, lora, training, generation, serve, evaluation, publish, limits, storage",
         ),
         (
             "limits: {stall_minutes: 5}",
