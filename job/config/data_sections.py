@@ -187,7 +187,7 @@ class DataSection(ReadingSection):
         None,
         description="Earlier conversations that are learned again beside those of train, against "
         "forgetting. They are named and read like those of train. What repeats a conversation of "
-        "validation or train is left out.",
+        "train, or one that judges the adapter, is left out.",
     )
     replay_share: float = Field(
         0.2,

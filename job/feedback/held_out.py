@@ -135,7 +135,9 @@ def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSe
         found = _read(uris, config.data, storage, config.judged)
         sets = [EvaluationSet(f"validation of {run}", found)]
     else:
-        sets = [EvaluationSet(f"validation of {run}", read_examples(config).uncleaned)]
+        without_replay = config.data.model_copy(update={"replay": None})
+        alone = config.model_copy(update={"data": without_replay})
+        sets = [EvaluationSet(f"validation of {run}", read_examples(alone).uncleaned)]
     if config.data.test is not None:
         found = _read(as_list(config.data.test), config.data, storage)
         sets.append(EvaluationSet(f"test of {run}", found))

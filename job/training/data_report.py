@@ -57,8 +57,8 @@ def counts_lines(examples: Examples) -> list[str]:
     if replay:
         lines.append(
             f"{'replay':10} {replay.conversations:>7,} conversations, {replay.rows:,} rows of "
-            f"{replay.wanted:,} by data.replay_share; left out: {replay.in_validation:,} of "
-            f"validation, {replay.in_train:,} of train"
+            f"{replay.wanted:,} by data.replay_share; left out: {replay.in_held_out:,} of "
+            f"what is held out, {replay.in_train:,} of train"
         )
         if replay.rows < replay.wanted:
             lines.append("warning: there is less to replay than data.replay_share asks for")

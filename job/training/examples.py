@@ -18,6 +18,7 @@ from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
 from job.errors import DataError
+from job.evaluation.held_out_pairs import pairs_reading
 from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
@@ -146,8 +147,8 @@ def read_examples(config: TrainConfig) -> Examples:
     replay = None
     if data.replay:
         again = clean_all(usable["replay"], cleaning)
-        seed = config.training.seed
-        replayed, replay = choose_replay(again, kept, [*validation, *test], data, seed)
+        held_out = [*validation, *test, *clean_all(_read_judging(config, files), cleaning)]
+        replayed, replay = choose_replay(again, kept, held_out, data, config.training.seed)
     return Examples(
         [*kept, *replayed],
         validation,
@@ -175,6 +176,16 @@ def _read_files(
         some = files.get(split)
         read[split] = read_strictly(some, config.data, judged) if some else []
     return read
+
+
+def _read_judging(
+    config: TrainConfig, files: Mapping[str, Sequence[InputFile]]
+) -> list[Conversation]:
+    """Return the conversations of older test sets and of held-out pairs, as they were read."""
+    return [
+        *read_strictly(files.get("regressions", ()), config.data),
+        *read_strictly(files.get("pairs", ()), pairs_reading(config.data)),
+    ]
 
 
 def split_facts(conversations: Iterable[Conversation], repeats: Repeats = NO_REPEATS) -> SplitFacts:
@@ -235,8 +246,12 @@ def files_now(config: TrainConfig) -> dict[str, str]:
 
 
 def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
-    """Return the files of each split. Raise MissingError if there is none."""
+    """Return the files of each split, and with replay those of `publish` that judge the adapter.
+
+    Raise MissingError if there is none.
+    """
     data = config.data
+    publish = config.publish
     selection = Selection.of(data)
     validation = as_list(data.validation) if data.validation else []
     files = {
@@ -245,6 +260,12 @@ def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
     }
     if data.replay:
         files["replay"] = list_inputs(as_list(data.replay), config.storage, selection)
+        older = [uri for each in publish.regressions for uri in as_list(each.input)]
+        if older:
+            files["regressions"] = list_inputs(older, config.storage, selection)
+        if publish.pairs:
+            pairs = as_list(publish.pairs.input)
+            files["pairs"] = list_inputs(pairs, config.storage, selection)
     if data.test:
         files["test"] = list_inputs(as_list(data.test), config.storage, selection)
     return files

@@ -1,7 +1,8 @@
 """Choose the earlier conversations that are learned again beside new ones, against forgetting.
 
-Which ones depends on their content and the seed. What repeats a conversation of validation is left
-out, so that scores do not flatter, and so is what repeats one to train on: its reference is newer.
+Which ones depends on their content and the seed. What repeats a conversation that is held out to
+judge the adapter is left out, so that scores do not flatter, and so is what repeats one to train
+on: its reference is newer.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from job.config.data_sections import DataSection
 from job.conversations.record import Conversation
-from job.conversations.splits import compare, content_digest, share_of
+from job.conversations.splits import content_digest, find_repeats, share_of
 from job.errors import DataError
 from job.telemetry import warn
 
@@ -20,14 +21,14 @@ class Replay:
     """The counts of what is replayed, and the digest of its content.
 
     `wanted` is the number of rows that the config asks for, of `rows` that there are.
-    `in_validation` and `in_train` are numbers of conversations that were left out as repeats.
+    `in_held_out` and `in_train` are numbers of conversations that were left out as repeats.
     """
 
     digest: str
     conversations: int
     rows: int
     wanted: int
-    in_validation: int
+    in_held_out: int
     in_train: int
 
     def counts(self) -> dict[str, int]:
@@ -38,7 +39,7 @@ class Replay:
 def choose_replay(
     earlier: Sequence[Conversation],
     train: Sequence[Conversation],
-    validation: Sequence[Conversation],
+    held_out: Sequence[Conversation],
     section: DataSection,
     seed: int,
 ) -> tuple[list[Conversation], Replay]:
@@ -47,14 +48,15 @@ def choose_replay(
     Their rows are the config's share of all rows. Warn if there are fewer; raise DataError if
     there are none.
     """
-    in_validation = {pair.train_id for pair in compare(earlier, validation).overlap}
-    apart = [each for each in earlier if each.id not in in_validation]
-    in_train = {pair.train_id for pair in compare(apart, train).overlap}
+    in_held_out = {pair.train_id for pair in find_repeats(earlier, held_out)}
+    apart = [each for each in earlier if each.id not in in_held_out]
+    in_train = {pair.train_id for pair in find_repeats(apart, train)}
     left = [each for each in apart if each.id not in in_train]
     if not left:
         raise DataError(
-            f"data.replay: none of its {len(earlier):,} conversations is left: {len(in_validation)}"
-            f" repeat validation, {len(in_train)} repeat data.train; name other data, or remove it"
+            f"data.replay: none of its {len(earlier):,} conversations is left: {len(in_held_out)} "
+            f"repeat what is held out, {len(in_train)} repeat data.train; name other data, or "
+            "remove it"
         )
     new_rows = sum(_rows(each, section) for each in train)
     wanted = max(1, round(new_rows * section.replay_share / (1 - section.replay_share)))
@@ -77,7 +79,7 @@ def choose_replay(
     content = hashlib.sha256()
     for each in replayed:
         content.update(repr((content_digest(each), each.references)).encode())
-    counts = (len(replayed), rows, wanted, len(in_validation), len(in_train))
+    counts = (len(replayed), rows, wanted, len(in_held_out), len(in_train))
     return replayed, Replay(content.hexdigest(), *counts)
 
 

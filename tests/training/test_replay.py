@@ -50,14 +50,59 @@ def test_which_are_chosen_depends_on_content_and_seed_alone(replayed, tmp_path):
 
 
 def test_what_repeats_validation_or_train_is_not_replayed(replayed, tmp_path):
-    near = records(1, first=101)[0]
-    near["turns"][2]["text"] += " Thanks."
-    earlier = [*records(3, first=200), near | {"id": "near"}, *records(1, first=5)]
+    earlier = [*records(3, first=200), near(101), *records(1, first=5)]
     replayed["data"]["replay"] = str(write_jsonl(tmp_path / "some.jsonl", earlier))
     examples = read(replayed)
     assert sorted(ids(examples)[24:]) == ["c200", "c201", "c202"]
-    assert (examples.replay.in_validation, examples.replay.in_train) == (1, 1)
+    assert (examples.replay.in_held_out, examples.replay.in_train) == (1, 1)
     assert (examples.replay.rows, examples.replay.wanted) == (6, 16)
+
+
+def near(number: int) -> dict[str, Any]:
+    """Return a conversation that nearly repeats the one with this number."""
+    found = records(1, first=number)[0]
+    found["turns"][2]["text"] += " Thanks."
+    return found | {"id": f"near {number}"}
+
+
+@pytest.fixture
+def judged(replayed, tmp_path) -> dict[str, Any]:
+    """Six earlier conversations; an older set and pairs repeat one each, and one each nearly."""
+    earlier = [*records(4, first=200), near(300), near(301)]
+    replayed["data"]["replay"] = str(write_jsonl(tmp_path / "some.jsonl", earlier))
+    older = write_jsonl(tmp_path / "older.jsonl", [*records(1, first=200), *records(1, first=300)])
+    shown = [*records(1, first=201), *records(1, first=301)]
+    pairs = [{"turns": each["turns"], "chosen": "Good.", "rejected": "Bad."} for each in shown]
+    file = write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    replayed["publish"] = {
+        "gate": {},
+        "regressions": [{"name": "old", "input": str(older)}],
+        "pairs": {"input": str(file)},
+    }
+    return replayed
+
+
+def test_what_judges_the_adapter_is_not_replayed(judged):
+    examples = read(judged)
+    assert ids(examples)[24:] == ["c202", "c203"]
+    assert examples.replay.in_held_out == 4
+    del judged["publish"]
+    assert len(ids(read(judged))) == 30
+
+
+def test_another_older_set_is_no_data_of_the_cache(judged, tmp_path):
+    config = TrainConfig.model_validate(judged)
+    assert read_examples_once(config).replay.in_held_out == 4
+    write_jsonl(tmp_path / "older.jsonl", records(2, first=202))
+    again = read_examples_once(config)
+    assert (again.replay.in_held_out, list(again.train)[24].id) == (4, "c200")
+
+
+def test_plan_and_training_miss_the_same_older_set(judged, places):
+    judged["publish"]["regressions"][0]["input"] = "nowhere.jsonl"
+    with pytest.raises(MissingError, match="nowhere"):
+        read(judged)
+    assert isinstance(plan_training(TrainConfig.model_validate(judged)).error, MissingError)
 
 
 def test_nothing_left_to_replay_ends_plan_and_training_alike(replayed, places):
@@ -88,7 +133,7 @@ def test_replay_is_part_of_a_runs_identity_by_its_content(replayed, tmp_path):
 def test_a_plan_reports_what_is_replayed_and_counts_its_rows(replayed, places):
     loaded = TrainConfig.model_validate(replayed)
     checks = {check.name: check for check in plan_training(loaded).checks}
-    text = "8 conversations, 16 rows of 16 by data.replay_share; left out: 2 of validation, 0 of"
+    text = "8 conversations, 16 rows of 16 by data.replay_share; left out: 2 of what is held out, 0"
     assert text in checks["data"].found
     assert checks["rows"].facts["train"]["rows"] == 64
     again = read_examples_once(loaded)
