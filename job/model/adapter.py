@@ -66,6 +66,13 @@ def target_modules(section: LoraSection, model: Model) -> list[str]:
     return wanted if chosen == meant else chosen
 
 
+def adapted_modules(section: LoraSection, model: Model) -> set[str]:
+    """Return the whole names of the modules that get an adapter. Raise as `target_modules` does."""
+    targets = target_modules(section, model)
+    names = [name for name, _ in model.named_modules()]
+    return {name for name in names if any(_means(target, name) for target in targets)}
+
+
 def save_weights(model: Model, path: Path, weights: Mapping[str, Any] | None = None) -> None:
     """Write the adapter's weights alone, as the file that `save_adapter` would write of them.
 

@@ -15,7 +15,15 @@ from job.prompt.template import Prompt
 from job.storage.folders import verify_folder
 from job.storage.keys import local_path, scheme_of
 from job.training.journal import read_journal
-from job.training.start import KEY, Start, StartPin, open_start, pin_start, take_from_start
+from job.training.start import (
+    KEY,
+    Start,
+    StartPin,
+    check_all_linear,
+    open_start,
+    pin_start,
+    take_from_start,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,9 @@ def start_check(
         taken = take_from_start(config, start)
         if not brief:
             _check_base(config, start, small)
+            # The code of a base is run by the training alone.
+            if not config.model.trust_remote_code:
+                check_all_linear(taken, start, small.folder)
         lines = [pin.sentence()]
         if start.adapter.pointer is not None:
             lines = [describe_champion(start.adapter.pointer)]

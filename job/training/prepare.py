@@ -38,7 +38,13 @@ from job.training.predictions import Predictions, find_predictions
 from job.training.ranks import first_then_others, from_first, is_first, once_per_machine
 from job.training.rows import RowSettings, Splits, row_tokens
 from job.training.run_prompt import read_run_prompt
-from job.training.start import Start, open_start, pin_start, take_from_start
+from job.training.start import (
+    Start,
+    check_all_linear,
+    open_start,
+    pin_start,
+    take_from_start,
+)
 from job.training.stored_examples import read_examples_once
 from job.training.stored_rows import check_splits, encode_once, rows_identity
 
@@ -109,6 +115,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     base = first_then_others(lambda: _fetch_base(config, start))
     context = context_tokens(base.path)
     examined = examined or examine_base(base.path, config)
+    check_all_linear(config, start, base.path)
     event(examined.adapter_text())
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
     warn_of_thoughts(tokenizer)

@@ -8,6 +8,7 @@ others is refused.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from job.config.commands import TrainConfig
@@ -27,6 +28,7 @@ from job.training.journal import Journal
 
 KEY = "training.start_from"
 FACT = "start"  # of run.json's facts
+ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def open_start(config: TrainConfig, pin: StartPin) -> Start:
 def take_from_start(config: TrainConfig, start: Start | None) -> TrainConfig:
     """Return the config with the LoRA settings, prompt and cleaning of the adapter.
 
-    Raise ConfigError if the config names others.
+    `lora.target_modules: all-linear` stays, as it takes the base to know what that means: see
+    `check_all_linear`. Raise ConfigError if the config names other values.
     """
     if start is None:
         return config
@@ -147,12 +150,43 @@ def take_from_start(config: TrainConfig, start: Start | None) -> TrainConfig:
     instruction = instruction_of(start.prompt)
     if instruction is not None:
         prompt["system"] = instruction
+    lora = dict(start.lora)
+    if _names_all_linear(config.lora):
+        lora["target_modules"] = ALL_LINEAR
     update = {
-        "lora": _with_values(config.lora, dict(start.lora)),
+        "lora": _with_values(config.lora, lora),
         "prompt": _with_values(config.prompt, prompt),
         "data": _with_values(config.data, {"cleaning": list(start.prompt.cleaning)}),
     }
     return config.model_copy(update=update)
+
+
+def check_all_linear(config: TrainConfig, start: Start | None, folder: Path) -> None:
+    """Raise ConfigError if the config names all-linear, and the adapter is not on those modules.
+
+    `folder` has the small files of the base.
+    """
+    if start is None or not _names_all_linear(config.lora):
+        return
+    from job.model.adapter import adapted_modules
+    from job.model.skeleton import make_skeleton
+
+    # Only names are asked for: some kinds of attention need a GPU.
+    section = config.model.model_copy(update={"attention": "auto"})
+    model = make_skeleton(folder, section)
+    wanted = adapted_modules(config.lora, model)
+    there = adapted_modules(start.lora, model)
+    if there != wanted:
+        raise ConfigError(
+            f"{KEY}: the config names lora.target_modules all-linear, which are {len(wanted)} "
+            f"modules of the base, and {start.pin.adapter} is on {len(there)}: leave "
+            "lora.target_modules out, or start from another adapter"
+        )
+
+
+def _names_all_linear(section: LoraSection) -> bool:
+    is_named = "target_modules" in section.model_fields_set
+    return is_named and section.target_modules == ALL_LINEAR
 
 
 def _with_values(section: Section, values: Mapping[str, Any]) -> Section:
@@ -164,6 +198,8 @@ def _with_values(section: Section, values: Mapping[str, Any]) -> Section:
 def _wrong_lora(named: LoraSection, there: LoraSection) -> Iterator[str]:
     for key in sorted(named.model_fields_set):
         wanted, value = getattr(named, key), getattr(there, key)
+        if key == "target_modules" and wanted == ALL_LINEAR:
+            continue
         if key == "target_modules" and not isinstance(wanted, str):
             wanted = sorted(wanted)
         if wanted != value:

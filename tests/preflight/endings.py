@@ -56,6 +56,7 @@ ASKED_BY_PLANS = """
     training/compiled.find_layers
     training/examine._check_mergeable
     training/run_prompt.read_run_prompt
+    training/start.check_all_linear
     training/start.take_from_start
 """
 
@@ -79,6 +80,7 @@ _OF_TRAININGS = """
     training/compiled.find_layers
     training/examine._check_mergeable
     training/run_prompt.read_run_prompt
+    training/start.check_all_linear
     training/start.take_from_start
 """
 _OF_NIGHTS = """

@@ -123,6 +123,31 @@ def test_a_config_that_names_other_values_is_refused(started, section, keys, nam
         taken(other)
 
 
+def test_all_linear_may_be_named_if_the_adapter_is_on_all(started, tmp_path, places):
+    from job.training.prepare import prepare
+
+    config = TrainConfig.model_validate(started | {"lora": {"target_modules": "all-linear"}})
+    assert plan_training(config).error is None
+    run = prepare(config, tmp_path, LocalStore(str(tmp_path)))
+    assert run.config.lora.target_modules == "all-linear"
+    without = prepare(TrainConfig.model_validate(started), tmp_path, LocalStore(str(tmp_path)))
+    assert run.fingerprint() == without.fingerprint()
+
+
+def test_all_linear_is_refused_if_the_adapter_is_on_few(started, adapter, tmp_path, places):
+    from job.training.prepare import prepare
+
+    started["training"]["start_from"] = changed(
+        adapter, tmp_path, adapter_config={"target_modules": ["q_proj", "v_proj"]}
+    )
+    config = TrainConfig.model_validate(started | {"lora": {"target_modules": "all-linear"}})
+    planned = plan_training(config).error
+    with pytest.raises(ConfigError, match=r"all-linear, which are 14 modules .* is on 4: leave"):
+        prepare(config, tmp_path, LocalStore(str(tmp_path)))
+    assert isinstance(planned, ConfigError)
+    assert "all-linear, which are 14 modules" in str(planned)
+
+
 def test_the_resolved_config_leaves_out_what_is_taken(started):
     text = yaml.safe_dump(started | {"lora": {"r": 2}})
     loaded = load_config("train", ConfigText("train.yaml", text))
