@@ -67,7 +67,8 @@ class CarefulEngine:
     what fails from then on is no mistake in the config. With `is_careful`, prompts are generated in
     small batches and none is announced ahead, so that every prompt in flight is in a note. Nobody
     waits for an engine in shadow: it gets no greeting, and whatever it fails on is the failure of a
-    prompt. Its records have names of their own in notes, since another engine has them, too.
+    prompt. Its records have names of their own in notes, since another engine has them, too: one
+    that ends processes there does not cost the adapter's line.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class CarefulEngine:
             self._check_model_answers(FAILS_AT_ONCE)
             self.has_answered = True
 
-        records = [f"{source}{IN_SHADOW if self._is_shadow else ''}" for source in sources]
+        records = [self._name_in_notes(source) for source in sources]
         crashes = self.notes.crashes
         suspects = [row for row, record in enumerate(records) if record in crashes]
         others = [row for row, record in enumerate(records) if record not in crashes]
@@ -140,6 +141,17 @@ class CarefulEngine:
         for row in sorted(suspects, key=lambda row: crashes[records[row]]):
             answers[row] = self._generate_alone(prompts[row], records[row], on_done)
         return [answers[row] for row in range(len(prompts))]
+
+    def _name_in_notes(self, source: Source) -> str:
+        """Return the name of a record in notes.
+
+        In shadow it is another one, unless the adapter has given the record up: what ended its
+        processes is not tried again for a line that nobody reads.
+        """
+        record = str(source)
+        if not self._is_shadow or self.notes.crashes.get(record, 0) >= MAX_CRASHES_PER_RECORD:
+            return record
+        return f"{record}{IN_SHADOW}"
 
     def _generate_alone(
         self,

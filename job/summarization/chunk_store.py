@@ -126,7 +126,8 @@ class ChunkFacts:
 
     `workers` is the number of workers that shared the machine. `departures` are what differed from
     the settings that the adapter carries. `cleaning` has the steps by which conversations
-    were cleaned, None if no model was loaded.
+    were cleaned, None if no model was loaded. `has_challenger_summaries` is True if the challenger
+    made one.
     """
 
     counts: Counts
@@ -136,6 +137,7 @@ class ChunkFacts:
     workers: int = 1
     departures: tuple[str, ...] = ()
     cleaning: tuple[CleaningStep, ...] | None = None
+    has_challenger_summaries: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ class Marker:
             workers=raw.get("workers", 1),  # earlier versions had one
             departures=tuple(raw.get("departures", ())),  # earlier versions had none
             cleaning=None if raw.get("cleaning") is None else tuple(raw["cleaning"]),
+            has_challenger_summaries=raw.get("has_challenger_summaries", False),
         )
         return cls(raw["outcomes"], raw["size"], raw["sha256"], facts)
 

@@ -125,9 +125,10 @@ class Sides:
         """Look at one line, in the order of the output."""
         if line.is_shadow:
             assert self._last is not None, "the adapter's line comes first"
-            # Measured are those of which both are.
-            self.adapter.add(self._last, has_figures=bool(line.figures))
-            self.challenger.add(line)
+            # Measured are the records of which both outcomes are: one of them may have no prompt.
+            has_figures = bool(self._last.figures and line.figures)
+            self.adapter.add(self._last, has_figures)
+            self.challenger.add(line, has_figures)
             self._add_pair(self._last, line, chunk)
         elif line.is_by_challenger:
             self.challenger.add(line)

@@ -1,11 +1,11 @@
 """The task of a worker: the engines of its adapters, and what earlier attempts have left."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from job.config.sections import as_list
 from job.conversations.redaction import make_redactor
 from job.summarization.careful_engine import CarefulEngine
-from job.summarization.chunk_store import ChunkStore
+from job.summarization.chunk_store import ChunkFacts, ChunkStore
 from job.summarization.chunks import Chunks
 from job.summarization.crash_notes import CrashNotes
 from job.summarization.identity import hash_identity_of_challenger, hash_settings
@@ -42,12 +42,13 @@ def make_task(
     loader = SummarizerLoader(open_with_note)
     if not digests:
         loader.load()  # before the progress begins
+    numbers = sorted(committed)[:MAX_MARKERS_READ]
     return Task(
         engine=CarefulEngine(
             loader,
             config.generation,
             notes=notes,
-            has_answered=_has_summaries(store, sorted(committed)[:MAX_MARKERS_READ]),
+            has_answered=any(facts.counts.summaries > 0 for facts in _read_facts(store, numbers)),
         ),
         long_conversations=config.long_conversations,
         cut_summaries=config.cut_summaries,
@@ -56,12 +57,16 @@ def make_task(
         done_before=digests,
         # Of the whole night, so that any number of workers and chunks has the same sample.
         quality=QualitySample.of(chunks.records),
-        challenger=_challenger_task(night, chunks, notes, loader),
+        challenger=_challenger_task(night, chunks, notes, loader, _read_facts(store, numbers)),
     )
 
 
 def _challenger_task(
-    night: Night, chunks: Chunks, notes: CrashNotes, loader: SummarizerLoader
+    night: Night,
+    chunks: Chunks,
+    notes: CrashNotes,
+    loader: SummarizerLoader,
+    committed: Iterable[ChunkFacts],
 ) -> ChallengerTask | None:
     """Return the task of the challenger, whose summarizer comes with that of the adapter."""
     challenger = night.challenger
@@ -78,6 +83,7 @@ def _challenger_task(
         SummarizerLoader(open_challenger),
         night.config.generation,
         notes,
+        has_answered=any(facts.has_challenger_summaries for facts in committed),
         is_shadow=challenger.choice.mode == "shadow",
     )
     chosen = challenger.choice.count(chunks.records)
@@ -86,10 +92,9 @@ def _challenger_task(
     )
 
 
-def _has_summaries(store: ChunkStore, numbers: Sequence[int]) -> bool:
-    """Return True if one of these chunks is committed with a summary in it."""
+def _read_facts(store: ChunkStore, numbers: Sequence[int]) -> Iterator[ChunkFacts]:
+    """Yield the facts of these committed chunks; reads a marker only once it is asked for."""
     for number in numbers:
         marker = store.read_marker(number)
-        if marker is not None and marker.facts.counts.summaries > 0:
-            return True
-    return False
+        if marker is not None:
+            yield marker.facts

@@ -142,6 +142,7 @@ class _Worker:
         self._background = Background[Window]()
         self._draft = work / "outcomes"  # of the chunk at hand
         self._tally = Tally()  # of the chunk at hand
+        self._has_challenger_summaries = False  # in the chunk at hand
         self._started = 0.0  # work on the chunk at hand
         self._rejects_shown = 0
         # Of those that this process sees, an engine uses no more.
@@ -253,6 +254,8 @@ class _Worker:
                         self._log_reject(result)
                 row = json_line(row_of(result, self._digest_of(outcome.origin)))
                 is_summary = isinstance(result, Summary)
+                if is_summary and outcome.origin.writer != "adapter":
+                    self._has_challenger_summaries = True
                 line = OutcomeLine.of(
                     outcome.origin, row, is_summary=is_summary, figures=outcome.figures
                 )
@@ -288,6 +291,7 @@ class _Worker:
             self._workers,
             loader.departures,
             loader.cleaning,
+            self._has_challenger_summaries,
         )
         if self._store.commit(chunk.number, self._draft, facts):
             event("chunk", number=chunk.number, records=counts.records, seconds=seconds)
@@ -300,6 +304,7 @@ class _Worker:
 
         self.counts = self.counts.plus(counts)
         self._tally = Tally()
+        self._has_challenger_summaries = False
         self._draft.unlink()
         self._started = time.monotonic()
 

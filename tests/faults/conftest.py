@@ -1,14 +1,16 @@
 """Small runs and nights, on S3 behind a proxy, and processes that start them hundreds of times."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.champions import put_adapter
 from tests.conftest import S3
-from tests.faults.nights import Workers, lines
+from tests.faults.nights import DEADLY, Workers, lines
 from tests.faults.s3_proxy import FaultyS3
 from tests.stand_in import NO_WEIGHTS
 from tests.training.conftest import records, write_jsonl
@@ -96,3 +98,33 @@ def night_on_s3(night: dict[str, Any], s3: S3, proxy: FaultyS3, tmp_path: Path) 
         s3.client().upload_file(str(tmp_path / "in" / name), s3.bucket, f"in/{name}")
     storage = {"endpoint_url": proxy.endpoint, "timeout_seconds": 2}
     return night | {"input": f"{s3.uri}/in/", "output": f"{s3.uri}/out", "storage": storage}
+
+
+@pytest.fixture
+def night_with_deadly(night: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Make a night of fifty records in chunks of twenty; those of the given numbers are deadly."""
+
+    def make(*deadly: int) -> dict[str, Any]:
+        path = tmp_path / "deadly.jsonl"
+        with path.open("w") as file:
+            for number in range(50):
+                text = f"{DEADLY if number in deadly else 'my parcel'} {number}"
+                turns = [{"role": "customer", "text": text}]
+                file.write(json.dumps({"id": f"c{number}", "turns": turns}) + "\n")
+        return night | {"input": str(path), "chunks": {"records": 20}}
+
+    return make
+
+
+@pytest.fixture
+def challenged(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return a function that gives a night an adapter, and a challenger that is tried so."""
+    folder = tmp_path / "adapters"
+    for name in ("a", "b"):
+        put_adapter(f"{folder}/{name}", folder)
+
+    def add(night: dict[str, Any], **how: float) -> dict[str, Any]:
+        challenger = {"adapter": f"{folder}/b", **how}
+        return night | {"model": {}, "adapter": f"{folder}/a", "challenger": challenger}
+
+    return add

@@ -1,10 +1,10 @@
 """Start workers of a night that need not load the libraries: this process has, and forks.
 
 It reads a JSON line per request from stdin. {"start": config, "shard": "0/3", "log": path,
-"environment": {…}, "kill_at_call": n or null, "deadly": text or null, "kill_while_loading": bool}
-is answered with the child's process number. {"wait": number} is answered with its exit code (or the
-negative number of the signal that ended it). {"command": words, "log": path, "environment": {…}}
-starts `recap` with these words.
+"environment": {…}, "kill_at_call": n or null, "deadly": text or null, "deadly_for": "adapter",
+"challenger" or null for both, "kill_while_loading": bool} is answered with the child's process
+number. {"wait": number} is answered with its exit code (or the negative number of the signal that
+ended it). {"command": words, "log": path, "environment": {…}} starts `recap` with these words.
 """
 
 import json
@@ -65,21 +65,28 @@ def _summarize(request: dict[str, Any]) -> int:
     from job.telemetry import configure_logging
     from tests.stand_in import StandInEngine, stand_in
 
+    calls = 0
+
     class Engine(StandInEngine):
         """Kills this process at the call, or at the prompt, that the request names."""
 
-        calls = 0
+        def __init__(self, name: str) -> None:
+            super().__init__(mark=f" by the {name}")
+            self._dies = request["deadly_for"] in (None, name)
 
         def generate(self, prompts: Sequence[list[int]], *rest: Any) -> Any:
-            if self.calls == request["kill_at_call"] or any(map(is_deadly, prompts)):
+            nonlocal calls
+            is_last = calls == request["kill_at_call"]
+            if is_last or (self._dies and any(map(is_deadly, prompts))):
                 os.kill(os.getpid(), signal.SIGKILL)
-            self.calls += 1
+            calls += 1
             return super().generate(prompts, *rest)
 
     def open_summarizer(filled: Any, cache: Path) -> Summarizer:
         if request["kill_while_loading"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return stand_in(Engine())(filled, cache)
+        open_both = stand_in(Engine("adapter"), challenger=Engine("challenger"))
+        return open_both(filled, cache)
 
     def is_deadly(prompt: list[int]) -> bool:
         return bool(request["deadly"]) and request["deadly"].encode() in bytes(prompt)

@@ -1,14 +1,24 @@
 """Nights over two files of conversations: workers to start and kill, and the complete result."""
 
 import json
+import os
+import random
+import signal
+import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from job.errors import ExitCode
 from job.storage.open import open_store
+from tests.faults.s3_proxy import FaultyS3, Request
 from tests.faults.trials import LineServer, environment_of_children
 
+KILLED = -signal.SIGKILL
+STOPPED_BEFORE_ITS_HANDLER = -signal.SIGTERM
+ALLOWED = {ExitCode.DONE, ExitCode.RETRY, KILLED, STOPPED_BEFORE_ITS_HANDLER}
+DEADLY = "a conversation to die of"
 RECORDS = 26  # chunks of four: 3 of the first file, 1 over the border, 3 of the second
 
 
@@ -25,12 +35,14 @@ class Workers(LineServer):
         shard: str = "0/1",
         kill_at_call: int | None = None,
         deadly: str | None = None,
+        deadly_for: str | None = None,
         kill_while_loading: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> int:
         """Start a worker and return its process number.
 
-        Its engine kills it at call number `kill_at_call`, or when a prompt holds the text `deadly`.
+        Its engines kill it at call number `kill_at_call` of both, or when a prompt holds the text
+        `deadly`; with `deadly_for`, only that one of "adapter" and "challenger" does.
         `environment` is added to this process's.
         """
         request = {
@@ -39,6 +51,7 @@ class Workers(LineServer):
             "log": str(self.log),
             "kill_at_call": kill_at_call,
             "deadly": deadly,
+            "deadly_for": deadly_for,
             "kill_while_loading": kill_while_loading,
             "environment": environment_of_children() | dict(environment or {}),
         }
@@ -95,6 +108,7 @@ def assert_complete(config: dict[str, Any]) -> None:
         "parts/part-00000.jsonl",
         "rejects/part-00000.jsonl",
         "report.html",
+        *(["shadow.jsonl"] if "shadow" in config.get("challenger", {}) else []),
     ]
 
     summaries = rows_of(config, "parts")
@@ -111,3 +125,65 @@ def assert_complete(config: dict[str, Any]) -> None:
     assert found == first + second
     assert [reject["id"] for reject in rejects] == [None, "c2", None, "c2"]
     assert len(summaries) == RECORDS - 4
+
+
+def kill_at(
+    workers: Workers, proxy: FaultyS3, config: dict[str, Any], number: int, shards: int
+) -> bool:
+    """Run the shards in turn, and kill the worker when its n-th request is done but not answered.
+
+    Return True if a worker was killed.
+    """
+    current = 0
+
+    def after(request: Request) -> None:
+        if request.number == number:
+            os.kill(current, signal.SIGKILL)
+
+    codes = []
+    proxy.reset()
+    for index in range(shards):
+        before = proxy.requests
+        current = workers.start(config, f"{index}/{shards}")
+        proxy.after = after
+        codes.append(workers.wait(current))
+        assert proxy.requests > before
+    proxy.reset()
+    assert set(codes) <= {ExitCode.DONE, KILLED}, workers.end_of_log()
+    return KILLED in codes
+
+
+def number_of_operations(
+    workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards: int
+) -> int:
+    """Run a night undisturbed and return the number of its requests."""
+    proxy.reset()
+    workers.run(config | {"output": f"{config['output']}-whole"}, shards)
+    return proxy.requests
+
+
+def run_at_once(
+    workers: Workers, config: dict[str, Any], shards: int, draw: random.Random | None = None
+) -> Counter[int]:
+    """Run all shards at once, and the first one twice; return the number of ends by exit code.
+
+    With `draw`, stop or kill some of them at random moments.
+    """
+    running = [workers.start(config, f"{index % shards}/{shards}") for index in range(shards + 1)]
+    for worker in running if draw else ():
+        time.sleep(draw.uniform(0, 0.4))
+        if draw.random() < 0.6:
+            os.kill(worker, draw.choice([signal.SIGKILL, signal.SIGTERM]))
+    codes = [workers.wait(worker) for worker in running]
+    assert set(codes) <= ALLOWED, workers.end_of_log()
+    return Counter(codes)
+
+
+def run_until_done(
+    workers: Workers, config: dict[str, Any], tries: int = 10, deadly_for: str | None = None
+) -> list[int]:
+    """Run at most so often, and return each exit code."""
+    codes: list[int] = []
+    while codes[-1:] != [ExitCode.DONE] and len(codes) < tries:
+        codes.append(workers.wait(workers.start(config, deadly=DEADLY, deadly_for=deadly_for)))
+    return codes

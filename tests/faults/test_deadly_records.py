@@ -1,48 +1,14 @@
 """A record at which the system kills the process costs no other record its summary."""
 
-import json
-import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from job.errors import ExitCode
 from job.storage.open import open_store
 from job.summarization.careful_engine import CRASHED
 from job.summarization.chunk_store import MARKER_SUFFIX
-from tests.faults.nights import Workers, rows_of
+from tests.faults.nights import DEADLY, KILLED, Workers, rows_of, run_until_done
 
-DEADLY = "a conversation to die of"
-KILLED = -signal.SIGKILL
 DONE = 0
-
-MakeNight = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def night_with_deadly(night: dict[str, Any], tmp_path: Path) -> MakeNight:
-    """Make a night of fifty records in chunks of twenty; those of the given numbers are deadly."""
-
-    def make(*deadly: int) -> dict[str, Any]:
-        path = tmp_path / "deadly.jsonl"
-        with path.open("w") as file:
-            for number in range(50):
-                text = f"{DEADLY if number in deadly else 'my parcel'} {number}"
-                turns = [{"role": "customer", "text": text}]
-                file.write(json.dumps({"id": f"c{number}", "turns": turns}) + "\n")
-        return night | {"input": str(path), "chunks": {"records": 20}}
-
-    return make
-
-
-def run_until_done(workers: Workers, config: dict[str, Any], tries: int = 10) -> list[int]:
-    """Run at most so often, and return each exit code."""
-    codes: list[int] = []
-    while codes[-1:] != [DONE] and len(codes) < tries:
-        codes.append(workers.wait(workers.start(config, deadly=DEADLY)))
-    return codes
 
 
 def test_a_record_that_kills_the_process_is_found_and_rejected(workers, night_with_deadly):

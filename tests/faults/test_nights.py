@@ -1,9 +1,6 @@
 """A night whose workers are killed, on a store that fails, has each record once and in order."""
 
-import os
 import random
-import signal
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -13,47 +10,15 @@ import pytest
 from job.errors import ExitCode
 from job.storage.open import open_store
 from job.summarization.chunk_store import MARKER_SUFFIX
-from tests.faults.nights import Workers, assert_complete
-from tests.faults.s3_proxy import TRANSIENT_ANSWERS, Fault, FaultyS3, Request, random_faults
-
-KILLED = -signal.SIGKILL
-STOPPED_BEFORE_ITS_HANDLER = -signal.SIGTERM
-ALLOWED = {ExitCode.DONE, ExitCode.RETRY, KILLED, STOPPED_BEFORE_ITS_HANDLER}
-
-
-def kill_at(
-    workers: Workers, proxy: FaultyS3, config: dict[str, Any], number: int, shards: int
-) -> bool:
-    """Run the shards in turn, and kill the worker when its n-th request is done but not answered.
-
-    Return True if a worker was killed.
-    """
-    current = 0
-
-    def after(request: Request) -> None:
-        if request.number == number:
-            os.kill(current, signal.SIGKILL)
-
-    codes = []
-    proxy.reset()
-    for index in range(shards):
-        before = proxy.requests
-        current = workers.start(config, f"{index}/{shards}")
-        proxy.after = after
-        codes.append(workers.wait(current))
-        assert proxy.requests > before
-    proxy.reset()
-    assert set(codes) <= {ExitCode.DONE, KILLED}, workers.end_of_log()
-    return KILLED in codes
-
-
-def number_of_operations(
-    workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards: int
-) -> int:
-    """Run a night undisturbed and return the number of its requests."""
-    proxy.reset()
-    workers.run(config | {"output": f"{config['output']}-whole"}, shards)
-    return proxy.requests
+from tests.faults.nights import (
+    KILLED,
+    Workers,
+    assert_complete,
+    kill_at,
+    number_of_operations,
+    run_at_once,
+)
+from tests.faults.s3_proxy import TRANSIENT_ANSWERS, Fault, FaultyS3, random_faults
 
 
 def kill_and_finish(
@@ -102,23 +67,6 @@ def test_a_night_killed_at_every_chunk_is_finished_by_other_workers(workers, nig
         assert call == 7 or KILLED in codes
         workers.run(hurt, then)
         assert_complete(hurt)
-
-
-def run_at_once(
-    workers: Workers, config: dict[str, Any], shards: int, draw: random.Random | None = None
-) -> Counter[int]:
-    """Run all shards at once, and the first one twice; return the number of ends by exit code.
-
-    With `draw`, stop or kill some of them at random moments.
-    """
-    running = [workers.start(config, f"{index % shards}/{shards}") for index in range(shards + 1)]
-    for worker in running if draw else ():
-        time.sleep(draw.uniform(0, 0.4))
-        if draw.random() < 0.6:
-            os.kill(worker, draw.choice([signal.SIGKILL, signal.SIGTERM]))
-    codes = [workers.wait(worker) for worker in running]
-    assert set(codes) <= ALLOWED, workers.end_of_log()
-    return Counter(codes)
 
 
 def chunks_left(config: dict[str, Any]) -> int:
