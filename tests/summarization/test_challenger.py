@@ -1,15 +1,19 @@
 """Claims about nights with a challenger: who writes which line, whatever happens to the night."""
 
+import json
 from typing import Any
 
 import pytest
 
 from job.config.document import ConfigText
 from job.config.load import load_config
-from job.errors import ConfigError, DataError, MissingError, OutputError
+from job.errors import ConfigError, DataError, MissingError, OutputError, RetryError
 from job.storage.folders import verify_folder
 from job.summarization.challenger import Choice
+from job.summarization.chunk_store import OutcomeLine
+from job.summarization.chunks import Chunk
 from job.summarization.shard import WHOLE, Shard
+from job.summarization.sides import Sides
 from job.summarization.summarize import summarize
 from tests.champions import promote, put_adapter
 from tests.stand_in import StandInEngine, stand_in
@@ -175,6 +179,31 @@ def test_a_challenger_that_fails_in_shadow_costs_no_line(night, tmp_path, text):
 def test_a_canary_that_fails_on_everything_is_a_mistake_in_the_config(night):
     with pytest.raises(ConfigError, match="It failed on each of the first"):
         run(night({"canary": 0.5}), challenger=Failing())
+
+
+def test_a_canary_that_answered_before_and_fails_now_is_tried_again(night):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(night({"canary": 0.5}), before=at_call(6, stop))
+    with pytest.raises(RetryError, match="answered before"):
+        run(night({"canary": 0.5}), challenger=Failing())
+
+
+def test_a_record_without_a_prompt_for_one_side_is_measured_of_neither():
+    sides = Sides(Choice("shadow", 1.0, 0))
+    row = {"summary": "It is late.", "finish_reason": "stop"}
+    row |= dict.fromkeys(("input_tokens", "output_tokens", "redactions", "leaks"), 1)
+    numbers = (b"o", b"00", b"0", b"1")
+    ours = OutcomeLine(b"R", *numbers, b'{"reason": "too_long"}')
+    theirs = OutcomeLine(b"Ss", *numbers, json.dumps(row).encode(), b'{"empty": 0}')
+    for line in (ours, theirs):
+        sides.add(line, Chunk(0, ()))
+    block = sides.facts()
+    assert block["counts"]["summaries"] == 1
+    assert block["beside"]["counts"]["rejects"] == {"too_long": 1}
+    assert block["measured"] == block["beside"]["measured"] == 0
 
 
 def test_an_id_that_repeats_has_one_shadow_and_derived_ids_are_numbered(night, tmp_path):
