@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from job.config.commands import WatchConfig
-from job.errors import AlarmError, MissingError, RetryError
+from job.errors import AlarmError, DamagedError, MissingError, RetryError
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
 from job.watch.languages import compare_languages
@@ -43,7 +43,7 @@ def wait_for_expected(config: WatchConfig, sleep: Callable[[float], None] = time
 def judge_nights(config: WatchConfig) -> Verdict:
     """Return the verdict on the nights of the config.
 
-    Raise MissingError if there is no night with figures.
+    Raise MissingError if there is no night with figures, DamagedError if the expected one has none.
     """
     found = read_nights(config.nights, config.storage, config.anchors)
     if found.without_figures or found.of_the_same_day:
@@ -54,10 +54,12 @@ def judge_nights(config: WatchConfig) -> Verdict:
         )
     nights = since(found.nights, config.since, config.until, config.leave_out)
     if not nights:
+        beside = f" and not below anchors, {config.anchors}" if config.anchors else ""
         raise MissingError(
-            f"nights: no night with figures is below {config.nights}; wanted outputs of recap "
-            "summarize with a date in their names, as in dt=2026-01-31"
+            f"nights: no night with figures is below {config.nights}{beside}; wanted outputs of "
+            "recap summarize with a date in their names, as in dt=2026-01-31"
         )
+    _check_expected(config, nights)
     return judge(*compare_languages(nights, _anchors(config)), config.alpha)
 
 
@@ -76,6 +78,23 @@ def report_or_raise(config: WatchConfig, verdict: Verdict) -> None:
         raise AlarmError(
             f"the nights below {config.nights} changed: {titles}. Look at the summaries of these "
             "nights; once it is settled, set `since` to the first night of the new state"
+        )
+
+
+def _check_expected(config: WatchConfig, nights: Sequence[WatchedNight]) -> None:
+    """Raise DamagedError if the expected night is there, but cannot be compared."""
+    expected = config.expected
+    if expected is None or expected in config.leave_out:
+        return
+    if any(night.day == expected for night in nights):
+        return
+    is_before = config.since is not None and expected < config.since
+    is_after = config.until is not None and expected > config.until
+    if not is_before and not is_after:
+        raise DamagedError(
+            f"expected: the night of {expected} below {config.nights} has no figures: its manifest "
+            "is damaged, or of a version of recap before the block quality; run the night again, "
+            "or name it in leave_out"
         )
 
 

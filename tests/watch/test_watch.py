@@ -125,6 +125,19 @@ def test_an_expected_night_that_never_comes_ends_with_75(changed, capsys):
     assert command_line(changed, "--set", f"expected={day(89)}") == ExitCode.GATE
 
 
+def test_an_expected_night_that_is_damaged_ends_with_65(changed, tmp_path, capsys):
+    for number in (1, 2, 3):
+        name = f"nights/dt={day(number)}"
+        shutil.copytree(changed / name, tmp_path / name)
+    (tmp_path / name / "manifest.json").write_text("{broken", encoding="utf-8")
+    path = tmp_path / "watch.yaml"
+    path.write_text(f"run: watch\nnights: {tmp_path}/nights\nexpected: {day(3)}\n", "utf-8")
+    assert run(["watch", str(path)]) == ExitCode.DATA
+    assert f"the night of {day(3)}" in capsys.readouterr().err
+    assert run(["watch", str(path), "--set", f"leave_out=[{day(3)}]"]) == ExitCode.DONE
+    assert run(["watch", str(path), "--set", f"expected={day(2)}"]) == ExitCode.DONE
+
+
 def test_an_anchor_is_not_the_expected_night(changed):
     config = config_of(changed, nights=str(changed), anchors=f"{changed}/anchors")
     assert is_there(day(3), config.nights, config.storage, config.anchors)
