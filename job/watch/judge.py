@@ -6,6 +6,7 @@ from datetime import date
 
 from job.summarization.quality import FIGURES, Figure
 from job.watch.causes import Attribution, Change, attribute, find_change
+from job.watch.challengers import Trial, find_trial
 from job.watch.martingale import Observation, capitals
 from job.watch.nights import WatchedNight
 
@@ -35,6 +36,11 @@ class Verdict:
     anchors: Sequence[WatchedNight]
     figures: Sequence[Watched]
     alpha: float
+
+    @property
+    def trial(self) -> Trial | None:
+        """The challenger of the last night that had one, over all nights that tried it."""
+        return find_trial([(night.day, night.tried) for night in self.nights])
 
     @property
     def alarms(self) -> list[Watched]:

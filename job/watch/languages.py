@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from job.summarization.quality import OTHER_LANGUAGE
-from job.watch.nights import Measured, WatchedNight
+from job.watch.measured import Measured
+from job.watch.nights import WatchedNight
 
 
 def compare_languages(

@@ -1,6 +1,5 @@
 """The nights below a prefix, read from their manifests; no summary is read."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,24 +15,13 @@ from job.storage.store import Store
 from job.summarization.nights_before import DATE
 from job.summarization.quality import FACT, FAITHFULNESS
 from job.summarization.records import Counts
+from job.watch.challengers import Tried
+from job.watch.measured import Measured, figures_of
 
 SHADOW = "shadow.jsonl"  # of a challenger, which nobody reads
+OF_ALL = ("rejected", FAITHFULNESS)  # figures of all records, whichever adapter had them
 # Keys of a night's identity that decide a summary, whatever the input is.
 SERVING = ("weights", "model", "prompt", "generation", "adapter_weights", "long_conversations")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure of one night: its mean over so many records, and their standard deviation."""
-
-    records: int
-    mean: float
-    sd: float
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean."""
-        return self.sd / math.sqrt(max(self.records, 1))
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,8 @@ class WatchedNight:
 
     `languages` are the sampled conversations by language. `serving` is a digest of weights,
     settings and engines, `measured_by` one of the code that measured the figures, `input` one of
-    the versions of the input's files, and `outputs` one of the files of summaries.
+    the versions of the input's files, and `outputs` one of the files of summaries. `tried` is the
+    night's challenger, whose lines are not in `figures` (but see `OF_ALL`).
     """
 
     day: date
@@ -55,6 +44,7 @@ class WatchedNight:
     outputs: str
     languages: Mapping[str, int] = field(default_factory=dict)
     judge: str = ""  # digest of the classifier of faithfulness
+    tried: Tried | None = None
 
     def measuring(self, figure: str) -> tuple[str, str]:
         """Return what measured a figure: the code, and a classifier if it needs one."""
@@ -67,11 +57,12 @@ class WatchedNight:
         try:
             block = facts[FACT]
             identity = facts["identity"]
+            tried = Tried.from_facts(facts)
             return cls(
                 day=day,
                 uri=uri,
                 records=Counts.from_json(facts["counts"]).records,
-                figures={name: _measured(value) for name, value in block["figures"].items()},
+                figures=_figures(block, tried),
                 serving=json_digest(
                     [{key: identity.get(key) for key in SERVING}, sorted(facts["engines"])]
                 ),
@@ -84,6 +75,7 @@ class WatchedNight:
                 languages={
                     str(name): int(count) for name, count in block.get("languages", {}).items()
                 },
+                tried=tried,
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -152,8 +144,17 @@ def _day_of(key: str) -> date | None:
         return None
 
 
-def _measured(value: Mapping[str, Any]) -> Measured:
-    return Measured(int(value["records"]), float(value["mean"]), float(value["sd"]))
+def _figures(block: Mapping[str, Any], tried: Tried | None) -> dict[str, Measured]:
+    """Return the figures of the adapter that serves.
+
+    Those of a canary night are of the other lines alone. Which ones those are is chosen by ids, so
+    they are like the lines of a night without a challenger. Rejects, of which many have been seen
+    by no adapter, and faithfulness are of all records.
+    """
+    figures = figures_of(block["figures"])
+    if tried is None or tried.mode != "canary":
+        return figures
+    return {**tried.beside, **{name: figures[name] for name in OF_ALL if name in figures}}
 
 
 def _is_output(key: str) -> bool:

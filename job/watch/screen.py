@@ -1,9 +1,14 @@
 """The verdict of `recap watch` for a terminal, and as JSON for programs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from job.printable import number_of
+from job.watch.challengers import Compared
 from job.watch.judge import Verdict, Watched
+
+HEAD = ("figure", "last night", "usual", "evidence", "")
+HEAD_OF_TRIAL = ("figure", "adapter", "challenger", "difference [95% interval]", "")
 
 
 def screen(verdict: Verdict) -> str:
@@ -12,17 +17,39 @@ def screen(verdict: Verdict) -> str:
     nights = number_of(len(verdict.nights), "night", "nights")
     anchors = number_of(len(verdict.anchors), "anchor", "anchors")
     lines = [f"{nights} from {first} to {last}, {anchors}", ""]
-    head = ("figure", "last night", "usual", "evidence", "")
-    rows = [head, *(_row(watched) for watched in verdict.figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines += _table([HEAD, *(_row(watched) for watched in verdict.figures)])
+    lines += ["", explanation(verdict)]
+    for watched in verdict.alarms:
+        lines.append(f"{watched.figure.title}: {sentence(watched)}")
+    trial = verdict.trial
+    if trial is not None:
+        rows = [row_of_trial(each) for each in trial.figures]
+        lines += ["", trial.title(), "", *_table([HEAD_OF_TRIAL, *rows])]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of five cells as lines: a title, numbers, and a mark."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
     for row in rows:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:4], widths[1:4], strict=True)]
         lines.append("  ".join([*cells, row[4]]).rstrip())
-    lines += ["", explanation(verdict)]
-    for watched in verdict.alarms:
-        lines.append(f"{watched.figure.title}: {sentence(watched)}")
-    return "\n".join(lines)
+    return lines
+
+
+def row_of_trial(each: Compared) -> tuple[str, ...]:
+    """Return a figure of both sides as cells, as `HEAD_OF_TRIAL` names them."""
+    is_share = each.figure.is_share
+    interval = f"[{_signed(each.low, is_share)}, {_signed(each.high, is_share)}]"
+    return (
+        each.figure.title,
+        _value(each.adapter.mean, is_share),
+        _value(each.challenger.mean, is_share),
+        f"{_signed(each.difference, is_share)} {interval}",
+        "outside" if each.is_outside else "",
+    )
 
 
 def explanation(verdict: Verdict) -> str:
@@ -55,9 +82,15 @@ def usual(watched: Watched) -> float | None:
 
 def shown(watched: Watched, value: float | None) -> str:
     """Return a value of the figure as text."""
-    if value is None:
-        return ""
-    return f"{value:.2%}" if watched.figure.is_share else f"{value:,.2f}"
+    return "" if value is None else _value(value, watched.figure.is_share)
+
+
+def _value(value: float, is_share: bool) -> str:
+    return f"{value:.2%}" if is_share else f"{value:,.2f}"
+
+
+def _signed(value: float, is_share: bool) -> str:
+    return f"{100 * value:+.2f}" if is_share else f"{value:+,.2f}"
 
 
 def evidence(watched: Watched) -> str:
@@ -74,6 +107,7 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
         "nights": len(verdict.nights),
         "anchors": len(verdict.anchors),
         "figures": {watched.figure.name: _figure(watched) for watched in verdict.figures},
+        "challenger": None if verdict.trial is None else verdict.trial.to_json(),
     }
 
 

@@ -8,7 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 
 from job.summarization.quality import FIGURES, Figure
-from job.watch.nights import Measured, WatchedNight
+from job.watch.measured import Measured
+from job.watch.nights import WatchedNight
 
 FIRST = date(2026, 1, 1)
 SHARE = 0.05  # of every figure that is a share
