@@ -49,7 +49,10 @@ def differ(pair):
     return pair[0] != pair[1]
 
 
-@pytest.mark.parametrize(("figure", "cause"), [("faithfulness", "measurement"), ("turns", "data")])
+@pytest.mark.parametrize(
+    ("figure", "cause"),
+    [("faithfulness", "measurement"), ("turns", "data"), ("characters", "model")],
+)
 def test_another_classifier_is_the_cause_of_its_figure_alone(figure, cause):
     plant = Plant(figure, 4.0, at=56, cause=cause)
     nights, anchors = Team(7).nights(84, plant), []
