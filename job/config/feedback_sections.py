@@ -48,9 +48,10 @@ class FeedbackSplitSection(Section):
     test_weeks: int = Field(
         1,
         ge=0,
-        description="Number of the newest weeks that become the test set. Training has neither "
-        "these weeks nor a conversation that occurs in them. Verdicts of fewer weeks have no test "
-        "set.",
+        description="Number of the newest weeks with an edit that become the test set. Training "
+        "has neither these weeks nor a conversation that occurs in them. Where edits are of too "
+        "few weeks, it is the newest weeks with any verdict, and where these are too few, there is "
+        "no test set.",
     )
     validation_fraction: float = Field(
         0.1,
@@ -72,10 +73,12 @@ class FeedbackLimitsSection(Section):
         ge=0,
         le=1,
         description="Maximum fraction of rows that join no summary or no conversation. A file with "
-        "more ends with 65: most often a field has another name.",
+        "more ends with 65: most often a field has another name. Rows of summaries that nobody "
+        "judged, and rows that a later one replaced, do not count.",
     )
     min_verdicts: int = Field(
         1,
         ge=0,
-        description="Minimum number of rows in the files of verdicts. Fewer end with 66.",
+        description="Minimum number of rows with a verdict or an edit in the files of verdicts. "
+        "Fewer end with 66.",
     )

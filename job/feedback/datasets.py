@@ -52,6 +52,10 @@ class Datasets:
         default_factory=lambda: {"conflict": 0, "in_evaluation": 0, "in_test": 0}
     )
 
+    def test_pairs(self) -> int:
+        """Return the number of different conversations in the pairs of the test."""
+        return len({json.dumps(row["turns"]) for row in self.rows["pairs"]["test"]})
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the numbers of rows."""
         return {
@@ -73,9 +77,9 @@ def split(
 
     leaks = find_leaks(list(originals.values()), sets)
     usable = {digest: one for digest, one in originals.items() if digest not in leaks}
-    known = sorted({week for digest in usable for week in weeks[digest]})
-    # All of the weeks would leave nothing to train on.
-    newest = known[-section.test_weeks :] if 0 < section.test_weeks < len(known) else []
+    newest = _test_weeks(
+        [each for each in judged if content_digest(each.original) in usable], section
+    )
     test = [one for digest, one in usable.items() if weeks[digest] & set(newest)]
     in_test = {one.id for one in test}
     earlier = [one for digest, one in usable.items() if digest not in in_test]
@@ -89,6 +93,19 @@ def split(
         for one in _held_out(rest, section):
             sides[one.id] = "validation"
     return Split(sides, newest, leaks, len(repeated))
+
+
+def _test_weeks(judged: Sequence[Judged], section: FeedbackSplitSection) -> list[str]:
+    """Return the newest weeks with an edit, of which a test has pairs, or else with any verdict.
+
+    Of too few weeks none: all of them would leave nothing to train on.
+    """
+    edited = {each.week for each in judged if each.week and each.edits and not each.is_conflict}
+    known = {each.week for each in judged if each.week}
+    for weeks in (sorted(edited), sorted(known)):
+        if 0 < section.test_weeks < len(weeks):
+            return weeks[-section.test_weeks :]
+    return []
 
 
 def _held_out(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from job.conversations.cleaning import clean, resolve_steps
-from job.conversations.record import Conversation
+from job.conversations.record import Conversation, Source
 from job.conversations.redaction import redact
 from job.feedback.nights import Line, Night, Written, week_of
 from job.feedback.verdicts import Thumb, Unmatched, Verdict
@@ -22,6 +22,7 @@ Key = tuple[str, str]  # the id and the digest of a line
 class Opinion:
     """One agent's opinion on one summary: the last thumb and the last edit of all their rows.
 
+    Rows that name no agent are one opinion: nobody knows whether several agents disagree in them.
     `edited` is None without an edit, and `is_unchanged` is True if an edit changed nothing but
     space.
     """
@@ -85,6 +86,7 @@ class Joined:
     unmatched: list[Unmatched]
     rows: int
     joined_rows: int
+    unknown_times: tuple[Source, ...]  # joined rows whose time cannot be read
 
 
 class _Group(NamedTuple):
@@ -134,6 +136,7 @@ def join(
     judged: list[Judged] = []
     lost = list(unmatched)
     joined_rows = 0
+    unknown_times: list[Source] = []
     for group in sorted(groups, key=lambda group: (group.line.night, group.line.source)):
         original = originals.get(group.line.digest)
         if original is None:
@@ -144,32 +147,30 @@ def join(
         kept, superseded = _without_superseded(group.verdicts)
         lost += superseded
         joined_rows += len(kept)
+        unknown_times += [row.source for row in kept if row.has_unknown_time]
         judged.append(_judged(group.line, kept, nights[group.line.night], original))
     lost.sort(key=lambda row: row.source)
-    return Joined(judged, lost, joined_rows + len(lost), joined_rows)
+    rows = joined_rows + len(lost)
+    return Joined(judged, lost, rows, joined_rows, tuple(sorted(unknown_times)))
 
 
 def _without_superseded(rows: Sequence[Verdict]) -> tuple[list[Verdict], list[Unmatched]]:
-    """Return the rows of which something counts: of each agent the last thumb and the last edit.
-
-    Rows without an agent are of different agents, unless they are the same.
-    """
+    """Return the rows of which something counts: of each agent the last thumb and the last edit."""
     ordered = sorted(rows, key=lambda row: row.at or BEFORE_ALL)
-    last: dict[tuple[str, ...], Verdict] = {}
+    last: dict[tuple[str, str], Verdict] = {}
     for row in ordered:
-        agent = (row.by,) if row.by else ("", str(row.verdict), str(row.edited), str(row.at))
         if row.verdict is not None:
-            last[(*agent, "verdict")] = row
+            last[(row.by, "verdict")] = row
         if row.edited is not None:
-            last[(*agent, "edited")] = row
+            last[(row.by, "edited")] = row
     counted = {row.source for row in last.values()}
     kept = [row for row in ordered if row.source in counted]
-    detail = "a later verdict of the same agent on the same summary replaced it"
-    superseded = [
-        Unmatched(row.source, "superseded", detail, row.id)
-        for row in ordered
-        if row.source not in counted
-    ]
+    superseded = []
+    for row in ordered:
+        if row.source not in counted:
+            who = "of the same agent" if row.by else "that names no agent either"
+            detail = f"a later verdict {who} on the same summary replaced it"
+            superseded.append(Unmatched(row.source, "superseded", detail, row.id))
     return kept, superseded
 
 
@@ -182,8 +183,8 @@ def _judged(line: Line, rows: Sequence[Verdict], night: Night, original: Convers
         shown, placeholders = redact(cleaned, night.redactor)
         hide = placeholders.redact_again
     by_agent: dict[str, list[Verdict]] = {}
-    for number, row in enumerate(rows):
-        by_agent.setdefault(row.by or f"row {number}", []).append(row)
+    for row in rows:
+        by_agent.setdefault(row.by, []).append(row)
     opinions = []
     for same in by_agent.values():
         opinions.append(_opinion(same, line.summary, hide))

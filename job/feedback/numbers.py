@@ -87,6 +87,7 @@ def numbers_of(
         "rows": joined.rows,
         "joined_rows": joined.joined_rows,
         "unmatched": _unmatched(joined),
+        "unknown_times": _unknown_times(joined),
         "judged": len(judged),
         "opinions": sum(len(each.opinions) for each in judged),
         "all": _tallies(judged, edits, lambda each, _: "all").get("all", Tally()).to_json(),
@@ -112,6 +113,7 @@ def numbers_of_data(
         "data": datasets.counts(),
         "left_out": dict(datasets.left_out),
         "test_weeks": list(split.test_weeks),
+        "conversations_of_test_pairs": datasets.test_pairs(),
         "leaks": count_leaks(list(split.leaks.values())),
         "earlier_conversations_in_test": split.in_test,
     }
@@ -181,6 +183,12 @@ def _unmatched(joined: Joined) -> list[dict[str, Any]]:
             examples = [f"{row.source}: {row.detail}" for row in rows[:MAX_EXAMPLES]]
             found.append({"reason": reason, "rows": len(rows), "examples": examples})
     return found
+
+
+def _unknown_times(joined: Joined) -> dict[str, Any]:
+    """Return the number of joined rows whose time cannot be read, with some examples."""
+    found = joined.unknown_times
+    return {"rows": len(found), "examples": [str(source) for source in found[:MAX_EXAMPLES]]}
 
 
 def _conflicts(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The output of feedback: whole and of one identity, or not there.
 
-Files are uploaded first and the manifest last. An output of the same identity is kept as it is; one
-of another identity is never replaced, as a training may have read it.
+Files are uploaded first and the manifest last. A finished output is kept as it is, also if verdicts
+or nights were added or changed since: a training may have read it, and resumes from it. One of
+other keys is never replaced.
 """
 
 import json
@@ -41,6 +42,8 @@ MAX_DIFFERENCES_SHOWN = 5
 
 # Keys that decide what is joined, split or left out.
 DECIDING = ("fields", "evaluation_sets", "champion", "split")
+# What is added to from day to day.
+GROWING = ("verdicts", "nights")
 
 
 def identity_of(
@@ -67,7 +70,8 @@ def version_of(identity: Mapping[str, Any]) -> str:
 def find_finished(store: Store, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the numbers of an earlier output of this identity, None if it must be written.
 
-    Raise OutputError if something else is there.
+    Files and nights that were added or changed since are logged, and it is still done. Raise
+    OutputError if something else is there.
     """
     check_unobstructed(store, (*FILES, MANIFEST, MARKER), KINDS)
     taken = list(entries_at(store, FILES))
@@ -79,36 +83,45 @@ def find_finished(store: Store, identity: Mapping[str, Any]) -> dict[str, Any] |
         if not is_interrupted:
             check_vouched(store, taken, None)
         return None
-    late = _late(manifest.extra["identity"], identity)
-    different = [] if late else differences(manifest.extra["identity"], identity, " ")
-    if different:
-        shown = "; ".join(different[:MAX_DIFFERENCES_SHOWN])
+    finished = manifest.extra["identity"]
+    late = _late(finished, identity)
+    different = differences(_without(late, finished), _without(late, identity), " ")
+    is_whole = is_interrupted or _has_all_files(store, manifest)
+    if different or (late and not is_whole):
+        shown = "; ".join(different[:MAX_DIFFERENCES_SHOWN]) or f"{late[0]} changed since"
         raise OutputError(
             f"output: {store.uri} holds the feedback of something else ({shown}), which a training "
             "may have read: choose another output, such as one with {date} in its name"
         )
     if late:
         warn(
-            "verdicts or nights are not in this finished output: they came later",
+            "verdicts or nights were added or changed after this output was finished: it is kept "
+            "as it is, and another output will have them",
             count=len(late),
             first=late[:MAX_DIFFERENCES_SHOWN],
         )
     if not is_interrupted:
         check_vouched(store, taken, manifest)
-    if is_interrupted or not _has_all_files(store, manifest):
+    if is_interrupted or not is_whole:
         return None
     numbers: dict[str, Any] = json.loads(store.read(NUMBERS))
     return numbers
 
 
 def _late(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Return the files and nights that only the second identity has, if all else is the same."""
+    """Return the files and nights that only the second identity has, or has with other content."""
     late = []
-    known = dict(here)
-    for key in ("verdicts", "nights"):
-        known[key] = {uri: what for uri, what in here[key].items() if uri in there[key]}
-        late += [uri for uri in here[key] if uri not in there[key]]
-    return [] if differences(there, known) else late
+    for key in GROWING:
+        late += [uri for uri, what in here[key].items() if there[key].get(uri) != what]
+    return late
+
+
+def _without(uris: Sequence[str], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity without these files and nights."""
+    rest = dict(identity)
+    for key in GROWING:
+        rest[key] = {uri: what for uri, what in identity[key].items() if uri not in uris}
+    return rest
 
 
 def publish(folder: Path, store: Store, facts: Mapping[str, Any]) -> Manifest:

@@ -28,10 +28,12 @@ from job.feedback.output import (
     version_of,
 )
 from job.feedback.page import write_page
-from job.feedback.verdicts import Unmatched, Verdict, read_verdicts
+from job.feedback.screen import missing_data
+from job.feedback.verdicts import NO_MISTAKE, Unmatched, Verdict, read_verdicts
+from job.printable import number_of
 from job.storage.open import InputFile, list_inputs, open_store
 from job.storage.scratch import work_folder
-from job.telemetry import event, heartbeat
+from job.telemetry import event, heartbeat, warn
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def run_feedback(config: FeedbackConfig) -> dict[str, Any]:
     store = open_store(config.output, config.storage)
     done = find_finished(store, identity)
     if done is not None:
-        event("already done", output=store.uri, version=version_of(identity))
+        event("already done", output=store.uri, version=done["version"])
         return done
 
     with heartbeat("joining"):
@@ -82,6 +84,8 @@ def run_feedback(config: FeedbackConfig) -> dict[str, Any]:
         joined=feedback.joined.joined_rows,
         unmatched=len(feedback.joined.unmatched),
     )
+    for sentence in missing_data(feedback.numbers):
+        warn(sentence)
     return feedback.numbers
 
 
@@ -107,9 +111,15 @@ def make_feedback(config: FeedbackConfig, sources: Sources, sets: list[Evaluatio
 def read_rows(config: FeedbackConfig, sources: Sources) -> list[Verdict | Unmatched]:
     """Read the files of verdicts. Raise MissingError for fewer rows than the limit."""
     rows = list(read_verdicts(sources.files, config.fields))
-    if len(rows) < config.limits.min_verdicts:
+    skipped = [row for row in rows if isinstance(row, Unmatched) and row.reason == "not_judged"]
+    count = len(rows) - len(skipped)
+    if count < config.limits.min_verdicts:
+        what = number_of(count, "row", "rows")
+        if skipped:
+            what += f" with a verdict or an edit, and {len(skipped)} without"
+            what += f", such as {skipped[0].source}: {skipped[0].detail}"
         raise MissingError(
-            f"{', '.join(as_list(config.verdicts))}: {len(rows)} rows, wanted at least "
+            f"{', '.join(as_list(config.verdicts))}: {what}; wanted at least "
             f"{config.limits.min_verdicts} (limits.min_verdicts)"
         )
     return rows
@@ -118,14 +128,16 @@ def read_rows(config: FeedbackConfig, sources: Sources) -> list[Verdict | Unmatc
 def check_limits(config: FeedbackConfig, joined: Joined) -> None:
     """Raise DataError, with examples, if more rows join nothing than the limit allows.
 
-    Rows that a later one replaced are no mistake.
+    Rows that a later one replaced are no mistake. Rows of what nobody judged are no verdicts.
     """
-    lost = [row for row in joined.unmatched if row.reason != "superseded"]
+    lost = [row for row in joined.unmatched if row.reason not in NO_MISTAKE]
+    skipped = sum(row.reason == "not_judged" for row in joined.unmatched)
+    rows = joined.rows - skipped
     limit = config.limits.max_unmatched_fraction
-    if len(lost) <= limit * joined.rows:
+    if len(lost) <= limit * rows:
         return
     lines = [
-        f"{len(lost)} of {joined.rows} rows of verdicts join no summary, and "
+        f"{len(lost)} of {rows} rows of verdicts join no summary, and "
         f"limits.max_unmatched_fraction allows {limit:.0%}:"
     ]
     for reason in dict.fromkeys(row.reason for row in lost):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.printable import number_of
 
 MAX_ROWS = 8  # of a table
@@ -51,7 +52,7 @@ def bias_sentences(numbers: Numbers) -> list[str]:
         )
     if bias["unnamed_opinions"]:
         opinions = number_of(bias["unnamed_opinions"], "opinion names", "opinions name")
-        sentences.append(f"{opinions} no agent: conflicts of these cannot be seen.")
+        sentences.append(f"{opinions} no agent: conflicts among these cannot be seen.")
     for name, unit in (("characters", "of a summary"), ("input_tokens", "of its conversation")):
         judged, everything = bias[name]["judged"], bias[name]["all"]
         if judged and everything:
@@ -74,6 +75,7 @@ def data_sentences(numbers: Numbers) -> list[str]:
         sentences.append(f"Test: the verdicts of {', '.join(weeks)}.")
     else:
         sentences.append("No week is held out: there are too few, or split.test_weeks is 0.")
+    sentences += missing_data(numbers)
     if not numbers["evaluation_sets"]:
         sentences.append(
             "No evaluation set is named (evaluation_sets, champion): the data may have what a "
@@ -91,6 +93,23 @@ def data_sentences(numbers: Numbers) -> list[str]:
     if left_out["in_test"]:
         summaries = number_of(left_out["in_test"], "earlier summary", "earlier summaries")
         sentences.append(f"{summaries} of conversations that the test has gave no data.")
+    return sentences
+
+
+def missing_data(numbers: Numbers) -> list[str]:
+    """Return what a training and its gate will lack, a sentence each."""
+    data = numbers["data"]
+    if not any(sum(counts.values()) for counts in data.values()):
+        return ["No data was made: no summary has an edit or a thumb that counts."]
+    sentences = []
+    if numbers["all"]["edited"] and not data["sft"]["train"]:
+        sentences.append("No edit is left to train on.")
+    count = numbers.get("conversations_of_test_pairs")  # a report of an earlier version has none
+    if numbers["test_weeks"] and count is not None and count < MIN_CONVERSATIONS:
+        sentences.append(
+            f"A gate on pairs needs {MIN_CONVERSATIONS} conversations, and the test has {count}: "
+            "wait until the week is over, or raise split.test_weeks."
+        )
     return sentences
 
 
@@ -114,6 +133,13 @@ def _unmatched(numbers: Numbers) -> str:
     for each in numbers["unmatched"]:
         lines.append(f"not joined  {each['reason']}: {each['rows']:,}")
         lines.append(f"            {each['examples'][0]}")
+    unknown = numbers.get("unknown_times")  # a report of an earlier version has none
+    if unknown and unknown["rows"]:
+        rows = number_of(unknown["rows"], "joined row has", "joined rows have")
+        lines.append(
+            f"{rows} no time at `at` that can be read, such as {unknown['examples'][0]}: the order "
+            "of the rows decides which is the last"
+        )
     return "\n".join(lines)
 
 

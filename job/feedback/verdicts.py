@@ -4,6 +4,7 @@ JSON lines, CSV and Parquet are read as files of conversations are: by their con
 compressed. Names of agents never leave this module: a verdict has a digest of them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from job.summarization.identity import DIGEST_BYTES
 
 Thumb = Literal["up", "down"]
 Reason = Literal[
-    "invalid_row",  # no verdict: broken JSON, no id, neither a verdict nor an edit, a wrong value
+    "invalid_row",  # no verdict: broken JSON, no id, no field of a verdict, a wrong value
+    "not_judged",  # the fields of verdict and edit are there, and blank or `none`
     "no_digest",  # the row has no digest of the summary's line
     "unknown_id",  # no night that was read has a summary with this id
     "other_digest",  # summaries of this id have another digest: the agent saw another one
@@ -34,9 +36,12 @@ Reason = Literal[
     "superseded",  # the same agent's later verdict on the same summary replaced it
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+NO_MISTAKE: tuple[Reason, ...] = ("not_judged", "superseded")
 AGENT_DIGITS = 12  # of the digest of an agent's name
 LONGEST_TEXT = 100_000  # characters of an edit: more is a file that lost its quotes
 EPOCH_IN_MILLISECONDS = 1e11  # seconds of the year 5138
+FIRST_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before counts something else
+DIGITS_OF_A_DATE = 8  # 20260131 is a date of ISO 8601
 HEX_DIGITS = frozenset("0123456789abcdef")
 NAMED = {"true": "up", "false": "down", "1": "up", "0": "down", "-1": "down"}
 
@@ -46,6 +51,7 @@ class Verdict:
     """An agent's verdict on one line of a night; `verdict`, `edited` or both are set.
 
     `by` is a digest of the agent, empty if the file names none, and `at` the time in UTC.
+    `has_unknown_time` is True if the file has something at `at` that is no time.
     """
 
     source: Source
@@ -56,6 +62,7 @@ class Verdict:
     reason: str = ""
     by: str = ""
     at: datetime | None = None
+    has_unknown_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,12 @@ def read_verdicts(
 
 
 def _with_own_keys(message: str) -> str:
-    """Return a reader's message with the keys that a config of feedback has."""
+    """Return a reader's message with the keys that a config of feedback has, and no others."""
     message = message.replace("data.columns.conversation", "fields.names: {id: …}")
+    # Every file below `verdicts` is read: a config of feedback selects conversations only.
+    message = message.replace("leave it out by data.exclude", "move it out of `verdicts`")
+    message = message.replace("leave the file out by data.exclude", "move it out of `verdicts`")
+    message = re.sub(r" \(data\.format: transcript [^)]*\)", "", message)
     return message.replace("data.csv", "fields.csv")
 
 
@@ -111,11 +122,10 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         verdict = _thumb(row, fields)
         edited = _text(row, fields, "edited")
         if verdict is None and edited is None:
-            wanted = f"{fields.name_of('verdict')} or {fields.name_of('edited')}"
-            raise RecordError(f"has neither a verdict nor an edit ({wanted}); found {names(row)}")
+            return _without_verdict(row, source, fields, id)
         digest = (_text(row, fields, "digest") or "").strip().lower()
         agent = _value(row, fields, "by")
-        at = _time(row, fields)
+        stamp = _value(row, fields, "at")
         reason = _text(row, fields, "reason") or ""
     except RecordError as error:
         return Unmatched(source, "invalid_row", error.detail, id)
@@ -125,7 +135,31 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         detail = f"{name} is {what}, wanted the {2 * DIGEST_BYTES} hexadecimal digits of the line"
         return Unmatched(source, "no_digest", detail, id)
     by = "" if agent is None else blake2b_16(str(agent)).hex()[:AGENT_DIGITS]
-    return Verdict(source, id, digest, verdict, edited, reason, by, at)
+    at = None if stamp is None else _time(stamp)
+    is_unknown = stamp is not None and at is None
+    return Verdict(source, id, digest, verdict, edited, reason, by, at, is_unknown)
+
+
+def _without_verdict(
+    row: Mapping[str, Any], source: Source, fields: FieldsSection, id: str
+) -> Unmatched:
+    """Return why a row has neither a verdict nor an edit: nobody judged, or it has no such field.
+
+    A row without both fields may be of a file that names them otherwise.
+    """
+    verdict = fields.name_of("verdict")
+    edited = fields.name_of("edited")
+    states = []
+    for name in (verdict, edited):
+        value = value_at(row, name)
+        is_blank = not str(value).strip() or value is None
+        state = "missing" if value is MISSING else "blank" if is_blank else f"'{shown(str(value))}'"
+        states.append(f"{name} is {state}")
+    if all(value_at(row, name) is MISSING for name in (verdict, edited)):
+        wanted = f"{verdict} or {edited}"
+        detail = f"has neither a verdict nor an edit ({wanted}); found {names(row)}"
+        return Unmatched(source, "invalid_row", detail, id)
+    return Unmatched(source, "not_judged", " and ".join(states), id)
 
 
 def _id(row: Mapping[str, Any], fields: FieldsSection) -> str:
@@ -178,18 +212,34 @@ def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
     )
 
 
-def _time(row: Mapping[str, Any], fields: FieldsSection) -> datetime | None:
-    """Return the time in UTC: ISO 8601 (without a zone, UTC), or seconds or ms of the epoch."""
-    value = _value(row, fields, "at")
-    if value is None:
-        return None
+def _time(value: Any) -> datetime | None:
+    """Return the time in UTC: ISO 8601 (without a zone, UTC), or seconds or ms of the epoch.
+
+    None for what is no time, and for one before FIRST_TIME, such as a number that counts rows.
+    """
     try:
-        if isinstance(value, str) and not value.strip().lstrip("-").isdecimal():
-            found = datetime.fromisoformat(value.strip())
-            return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-        number = float(value)
-        seconds = number / 1000 if abs(number) > EPOCH_IN_MILLISECONDS else number
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, TypeError, OverflowError, OSError) as error:
-        name = fields.name_of("at")
-        raise RecordError(f"{name} is no time such as 2026-01-31T02:00:00Z") from error
+        number = _number(value)
+        if number is None:
+            found = datetime.fromisoformat(str(value).strip())
+            found = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+        else:
+            seconds = number / 1000 if abs(number) > EPOCH_IN_MILLISECONDS else number
+            found = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if found >= FIRST_TIME else None
+
+
+def _number(value: Any) -> float | None:
+    """Return the number that a value is or has as text, None for a date and for all else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) == DIGITS_OF_A_DATE and text.isdecimal():
+            return None
+        try:
+            return float(text)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, int | float) else None

@@ -11,9 +11,11 @@ from job.config.sections import to_plain
 from job.conversations.read import read_strictly
 from job.errors import DataError, MissingError
 from job.feedback.run import run_feedback
+from job.feedback.screen import screen
 from job.prompt.encode import Encoder
 from job.storage.folders import publish_folder
 from job.storage.open import list_inputs, open_store
+from job.telemetry import recorded_warnings
 from job.training.preference_rows import preference_rows
 from tests.champions import promote, put_adapter
 from tests.feedback.world import conversation, corrected, read_lines, verdict, write_lines
@@ -110,12 +112,47 @@ def test_a_conversation_that_the_test_week_nearly_repeats_is_left_out(world, lin
     again = conversation(0) | {"id": "again"}
     again["turns"][1]["text"] += " today"
     (line,) = world.night("2026-01-26", [again])
-    world.verdicts([verdict(line, verdict="up")], "more.jsonl")
+    world.verdicts([verdict(line, edited=corrected(lines[0]))], "more.jsonl")
     numbers = run_feedback(world.config())
     assert numbers["test_weeks"] == ["2026-W05"]
     assert numbers["left_out"]["in_test"] == 1
     ids = {row["id"] for rows in every_row(world, "sft").values() for row in rows}
     assert "c0" not in ids
+
+
+def test_the_test_is_the_newest_week_with_edits(world, lines):
+    (line,) = world.night("2026-01-26", [conversation(70)])
+    world.verdicts([verdict(line, verdict="up")], "more.jsonl")
+    numbers = run_feedback(world.config())
+    assert numbers["test_weeks"] == ["2026-W04"]
+    assert len(world.rows("pairs", "test")) == 20
+    assert "needs 40 conversations, and the test has 20: wait" in screen(numbers)
+
+
+def test_without_edits_the_test_is_the_newest_week(world, lines):
+    world.verdicts([verdict(line, verdict="up") for line in lines])
+    numbers = run_feedback(world.config())
+    assert numbers["test_weeks"] == ["2026-W04"]
+    assert numbers["data"]["thumbs"]["test"] == 20
+
+
+def test_a_report_without_data_says_so(world, lines):
+    rows = [verdict(lines[0], verdict=thumb, by=thumb) for thumb in ("up", "down")]
+    world.verdicts(rows)
+    with recorded_warnings() as warnings:
+        text = screen(run_feedback(world.config()))
+    assert "No data was made: no summary has an edit or a thumb that counts." in text
+    assert any("No data was made" in message for message, _ in warnings)
+
+
+def test_rows_without_an_agent_are_one_opinion(world, lines):
+    rows = [verdict(line, verdict="up") for line in lines[:20]]
+    rows += [verdict(line, edited=corrected(line)) for line in lines[:20]]
+    world.verdicts(rows)
+    numbers = run_feedback(world.config(split={"validation_fraction": 0}))
+    assert numbers["conflicts"]["conflicts"] == 0
+    assert (numbers["opinions"], numbers["bias"]["unnamed_opinions"]) == (20, 20)
+    assert numbers["data"]["pairs"]["train"] == 20
 
 
 def test_one_week_alone_has_no_test_set(world):

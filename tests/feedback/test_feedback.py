@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,9 +90,11 @@ def test_a_plan_joins_and_writes_nothing(world, recap, config_file, arguments):
 def test_other_verdicts_never_replace_a_finished_output(world, config_file):
     run_feedback(world.config())
     before = bytes_below(world.folder / "out")
-    world.verdicts([{"id": "c1", "digest": "0" * 32, "verdict": "up"}])
+    verdicts = world.folder / "verdicts" / "verdicts.jsonl"
+    verdicts.rename(verdicts.with_name("others.jsonl"))
     with pytest.raises(OutputError, match=r"feedback of something else .*verdicts.jsonl"):
         run_feedback(world.config())
+    verdicts.with_name("others.jsonl").rename(verdicts)
     with pytest.raises(OutputError, match="split test_weeks: 1 there, 2 here"):
         run_feedback(world.config(split={"test_weeks": 2}))
     assert bytes_below(world.folder / "out") == before
@@ -104,6 +107,28 @@ def test_what_comes_later_leaves_a_finished_output_done(world, config_file):
     world.night("2026-01-26", [conversation(70)])
     assert run_feedback(world.config()) == numbers
     assert bytes_below(world.folder / "out") == before
+
+
+def test_verdicts_that_grow_leave_a_finished_output_done(world, recap, config_file):
+    recap("feedback", config_file)
+    before = bytes_below(world.folder / "out")
+    with (world.folder / "verdicts" / "verdicts.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "c1", "digest": "0" * 32, "verdict": "up"}) + "\n")
+    again = recap("feedback", config_file)
+    assert again.code == ExitCode.DONE
+    assert "added or changed after this output was finished" in again.err
+    assert bytes_below(world.folder / "out") == before
+    (world.folder / "out" / "thumbs" / "test.jsonl").unlink()
+    with pytest.raises(OutputError, match=r"something else .*verdicts.jsonl changed since"):
+        run_feedback(world.config())
+
+
+def test_a_night_that_was_done_again_leaves_a_finished_output_done(world, config_file):
+    world.night("2026-01-26", [conversation(70)])
+    numbers = run_feedback(world.config())
+    shutil.rmtree(world.folder / "nights")
+    world.night("2026-01-26", [conversation(71)])
+    assert run_feedback(world.config()) == numbers
 
 
 def test_files_of_others_are_not_replaced(world, config_file):
@@ -191,7 +216,7 @@ def test_a_missing_night_ends_with_66(world, recap, config_file):
 def test_too_few_verdicts_end_with_66(world, recap, config_file):
     ended = recap("feedback", config_file, "--set", "limits.min_verdicts=41")
     assert ended.code == ExitCode.MISSING
-    assert "40 rows, wanted at least 41 (limits.min_verdicts)" in ended.err
+    assert "40 rows; wanted at least 41 (limits.min_verdicts)" in ended.err
 
 
 def test_no_file_and_no_line_of_the_report_names_an_agent(world, config_file):

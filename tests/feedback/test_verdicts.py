@@ -11,8 +11,9 @@ from pyarrow import parquet
 
 from job.config.feedback_sections import FieldsSection
 from job.conversations.record import Source
-from job.errors import ConfigError, DataError
+from job.errors import ConfigError, DataError, MissingError
 from job.feedback.run import run_feedback
+from job.feedback.screen import screen
 from job.feedback.verdicts import Unmatched, Verdict, verdict_of
 from tests.feedback.world import conversation, corrected, read_lines, verdict
 
@@ -114,6 +115,9 @@ def test_usual_values_of_a_thumb_are_known(value, verdict):
         ("2026-01-31 02:00", "2026-01-31T02:00:00+00:00"),
         (1769824800, "2026-01-31T02:00:00+00:00"),
         (1769824800000, "2026-01-31T02:00:00+00:00"),
+        ("1769824800.0", "2026-01-31T02:00:00+00:00"),
+        ("1712012111000", "2024-04-01T22:55:11+00:00"),
+        ("20260131", "2026-01-31T00:00:00+00:00"),
     ],
 )
 def test_times_of_tools_are_read(at, wanted):
@@ -125,6 +129,17 @@ def test_times_of_tools_are_read(at, wanted):
 
 
 @pytest.mark.parametrize(
+    "at",
+    ["soon", "31.01.2026 09:12", "2026-13-01", "0001-01-01T00:00:00Z", "inf", "17", 17, True, []],
+)
+def test_what_is_no_time_leaves_the_verdict(at):
+    row = {"id": "a", "digest": DIGEST, "verdict": "up", "at": at}
+    found = verdict_of(row, HERE, FieldsSection())
+    assert isinstance(found, Verdict)
+    assert (found.at, found.has_unknown_time) == (None, True)
+
+
+@pytest.mark.parametrize(
     ("row", "reason", "detail"),
     [
         ([], "invalid_row", "the row is a list"),
@@ -132,17 +147,62 @@ def test_times_of_tools_are_read(at, wanted):
         ({"id": "a", "digest": DIGEST}, "invalid_row", "neither a verdict nor an edit"),
         ({"id": "a", "digest": DIGEST, "verdict": "so-so"}, "invalid_row", "fields.values"),
         ({"id": "a", "digest": DIGEST, "edited": 3}, "invalid_row", "edited is a number"),
-        ({"id": "a", "digest": DIGEST, "verdict": "up", "at": "soon"}, "invalid_row", "no time"),
+        ({"id": "a", "verdict": None}, "not_judged", "verdict is blank and edited is missing"),
+        ({"id": "a", "edited": " ", "verdict": "skip"}, "not_judged", "is 'skip' and edited is b"),
         ({"id": "a", "verdict": "up"}, "no_digest", "no digest"),
         ({"id": "a", "digest": "ab12", "verdict": "up"}, "no_digest", "of 4 characters"),
         ({"id": 1.5, "digest": DIGEST, "verdict": "up"}, "invalid_row", "1.5"),
     ],
 )
 def test_a_row_that_is_no_verdict_says_why(row, reason, detail):
-    found = verdict_of(row, HERE, FieldsSection())
+    found = verdict_of(row, HERE, FieldsSection(values={"skip": "none"}))
     assert isinstance(found, Unmatched)
     assert found.reason == reason
     assert detail in found.detail
+
+
+def test_a_file_that_is_no_text_has_a_remedy_that_feedback_has(world, lines):
+    (world.folder / "verdicts").mkdir()
+    (world.folder / "verdicts" / "export.jsonl").write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(DataError, match="move it out of `verdicts`") as error:
+        run_feedback(world.config())
+    assert "data." not in str(error.value)
+
+
+def test_summaries_that_nobody_judged_are_counted_and_no_mistake(world, rows):
+    skipped = [row | {"rating": "skip", "final": ""} for row in rows]
+    fields = FIELDS | {"values": FIELDS["values"] | {"skip": "none"}}
+    config = world.config(fields=fields, limits={"max_unmatched_fraction": 0})
+    (world.folder / "verdicts").mkdir()
+    write_csv(world.folder / "verdicts" / "skipped", skipped)
+    with pytest.raises(MissingError, match=r"0 rows with a verdict.* 6 without.*is 'skip'"):
+        run_feedback(config)
+    write_csv(world.folder / "verdicts" / "judged", rows)
+    numbers = run_feedback(config)
+    reasons = {each["reason"]: each["rows"] for each in numbers["unmatched"]}
+    assert (numbers["joined_rows"], reasons) == (6, {"not_judged": 6})
+
+
+def test_summaries_that_nobody_judged_hide_no_wrong_digests(world, rows):
+    skipped = [row | {"rating": "", "final": ""} for row in rows] * 9
+    wrong = [row | {"hash": "f" * 32} for row in rows]
+    (world.folder / "verdicts").mkdir()
+    write_csv(world.folder / "verdicts" / "export", [*skipped, *wrong])
+    with pytest.raises(DataError, match="6 of 6 rows of verdicts join no summary"):
+        run_feedback(world.config(fields=FIELDS))
+
+
+def test_rows_with_an_unknown_time_are_joined_in_their_order(world, lines):
+    world.verdicts(
+        [
+            verdict(lines[0], verdict="up", by="ann", at="31.01.2026 09:12"),
+            verdict(lines[0], verdict="down", by="ann", at="31.01.2026 09:15"),
+        ]
+    )
+    numbers = run_feedback(world.config())
+    assert (numbers["all"]["up"], numbers["all"]["down"]) == (0, 1)
+    assert numbers["unknown_times"]["rows"] == 1
+    assert "1 joined row has no time at `at` that can be read" in screen(numbers)
 
 
 def test_two_fields_of_one_name_are_a_mistake(world, recap):
