@@ -10,14 +10,15 @@ import pytest
 from job.errors import ExitCode
 from job.model.fetch import read_adapter
 from job.model.libraries import import_bitsandbytes
-from job.storage.folders import publish_folder, read_manifest
+from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
 from tests.adapters import publish_adapter
 from tests.champions import promote
+from tests.faults.real import RealRun
 from tests.faults.trials import STEP, Trials, adapter_digest, journal_of, store_of
 from tests.training.conftest import records, write_jsonl
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -84,3 +85,50 @@ def test_it_resumes_to_the_same_bytes_though_the_champion_moved(
     assert adapter_digest(store_of(later)) != adapter_digest(store_of(whole)), "weights matter"
     assert trials.run(further)[0] == ExitCode.DONE, "finished is finished"
     assert len(journal_of(store_of(further))["attempts"]) == 2
+
+
+def test_two_processes_resume_to_the_same_bytes(further: dict[str, Any], tmp_path: Path) -> None:
+    further["training"] |= {"processes": 2, "batch_size": 2}
+    whole = further | {"run": "whole"}
+    RealRun(whole, tmp_path).finish()
+
+    run = RealRun(further, tmp_path)
+    assert run.interrupt(3, signal.SIGTERM) == ExitCode.RETRY, run.log
+    run.finish()
+    assert len(journal_of(store_of(further))["attempts"]) == 2
+    assert adapter_digest(store_of(further)) == adapter_digest(store_of(whole))
+
+
+def test_two_processes_begin_at_it_and_publish_merged_weights(
+    further: dict[str, Any], pointer: str, base_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    slow = {"processes": 2, "epochs": 1, "learning_rate": 1e-12}  # it stays where it begins
+    further["training"] |= slow
+    RealRun(further | {"publish": {"merged": True}}, tmp_path).finish()
+    run = Path(store_of(further).uri)
+    began = load_file(tmp_path / "champion" / "adapter_model.safetensors")
+    ended = load_file(run / "adapter" / "adapter_model.safetensors")
+    assert began.keys() == ended.keys()
+    assert max(float((ended[name] - began[name]).abs().max()) for name in began) < 1e-9
+
+    name = "model.layers.0.self_attn.q_proj"
+    down, up = (began[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    weight = load_file(base_folder / "model.safetensors")[f"{name}.weight"].float()
+    merged = load_file(run / "merged" / "model.safetensors")[f"{name}.weight"].float()
+    learned = 8 / 2 * (up.float() @ down.float())  # alpha and rank of the champion
+    assert float(learned.abs().max()) > 0.01
+    assert float((merged - weight - learned).abs().max()) < 0.01, "bfloat16 rounds"
+
+    champion = read_adapter(pointer, None)  # type: ignore[arg-type]
+    recorded = verify_folder(run / "merged").extra["merged"]["adapter"]
+    assert recorded == read_adapter(str(run / "adapter"), None).digest  # type: ignore[arg-type]
+    named = f"started from the adapter of run {champion.manifest.extra['run']}"
+    for card in (run / "adapter" / "README.md", run / "merged" / "README.md"):
+        text = " ".join(card.read_text(encoding="utf-8").split())
+        assert named in text
+        assert champion.digest in text
+    report = next((run / "report").glob("*.html")).read_text(encoding="utf-8")
+    assert "Started from" in report
+    assert champion.digest[:12] in report
