@@ -135,8 +135,9 @@ def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSe
         found = _read(uris, config.data, storage, config.judged)
         sets = [EvaluationSet(f"validation of {run}", found)]
     else:
-        without_replay = config.data.model_copy(update={"replay": None})
-        alone = config.model_copy(update={"data": without_replay})
+        # With a test set, `uncleaned` would be that. The split depends on neither.
+        data = config.data.model_copy(update={"replay": None, "test": None})
+        alone = config.model_copy(update={"data": data})
         sets = [EvaluationSet(f"validation of {run}", read_examples(alone).uncleaned)]
     if config.data.test is not None:
         found = _read(as_list(config.data.test), config.data, storage)

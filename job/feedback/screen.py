@@ -41,9 +41,12 @@ def bias_sentences(numbers: Numbers) -> list[str]:
     bias = numbers["bias"]
     sentences = []
     if bias["judged_share"] is not None:
+        agents = (
+            number_of(bias["agents"], "agent", "agents") if bias["agents"] else "unnamed agents"
+        )
         sentences.append(
             f"{_percent(bias['judged_share'])} of {bias['summaries']:,} summaries were judged, by "
-            f"{number_of(bias['agents'], 'agent', 'agents')}"
+            f"{agents}"
             + (
                 f", of whom one gave {_percent(bias['most_active_agent_share'])} of the opinions."
                 if bias["agents"] > 1

@@ -124,7 +124,7 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         if verdict is None and edited is None:
             return _without_verdict(row, source, fields, id)
         digest = (_text(row, fields, "digest") or "").strip().lower()
-        agent = _value(row, fields, "by")
+        agent = _integer(_value(row, fields, "by"))
         stamp = _value(row, fields, "at")
         reason = _text(row, fields, "reason") or ""
     except RecordError as error:
@@ -134,7 +134,7 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         name = fields.name_of("digest")
         detail = f"{name} is {what}, wanted the {2 * DIGEST_BYTES} hexadecimal digits of the line"
         return Unmatched(source, "no_digest", detail, id)
-    by = "" if agent is None else blake2b_16(str(agent)).hex()[:AGENT_DIGITS]
+    by = "" if agent is None else blake2b_16(str(agent).strip()).hex()[:AGENT_DIGITS]
     at = None if stamp is None else _time(stamp)
     is_unknown = stamp is not None and at is None
     return Verdict(source, id, digest, verdict, edited, reason, by, at, is_unknown)
@@ -195,9 +195,7 @@ def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
     value = _value(row, fields, "verdict")
     if value is None:
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # pandas writes a column of numbers with gaps so
-    word = str(value).strip().casefold()
+    word = str(_integer(value)).strip().casefold()
     named = {name.casefold(): meaning for name, meaning in fields.values.items()}
     match named.get(word) or NAMED.get(word, word):
         case "none":
@@ -210,6 +208,13 @@ def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
         f"{fields.name_of('verdict')} is '{shown(word)}', wanted up or down; say what it means "
         f"(fields.values: {{{shown(word)}: up}})"
     )
+
+
+def _integer(value: Any) -> Any:
+    """Return 7 for 7.0 and "7.0": pandas writes a column of numbers with gaps so."""
+    if isinstance(value, str) and value.strip().removesuffix(".0").isdecimal():
+        return value.strip().removesuffix(".0")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _time(value: Any) -> datetime | None:

@@ -152,6 +152,7 @@ def test_rows_without_an_agent_are_one_opinion(world, lines):
     numbers = run_feedback(world.config(split={"validation_fraction": 0}))
     assert numbers["conflicts"]["conflicts"] == 0
     assert (numbers["opinions"], numbers["bias"]["unnamed_opinions"]) == (20, 20)
+    assert "summaries were judged, by unnamed agents." in screen(numbers)
     assert numbers["data"]["pairs"]["train"] == 20
 
 
@@ -191,6 +192,13 @@ def test_a_thumb_and_an_edit_of_one_agent_are_one_opinion(world, lines):
     assert (numbers["opinions"], numbers["joined_rows"]) == (1, 2)
     assert [each["reason"] for each in numbers["unmatched"]] == ["superseded"]
     assert world.rows("sft", "train")[0]["summaries"] == [corrected(lines[0])]
+
+
+def test_a_thumb_up_that_was_edited_gives_no_thumb(world, lines):
+    world.verdicts([verdict(lines[0], verdict="up", edited=corrected(lines[0]), by="ann")])
+    numbers = run_feedback(world.config())
+    counts = {kind: sum(by_side.values()) for kind, by_side in numbers["data"].items()}
+    assert counts == {"sft": 1, "pairs": 1, "thumbs": 0}
 
 
 def test_two_edits_are_two_references_and_two_pairs(world, lines):
@@ -302,6 +310,17 @@ def test_a_share_that_a_training_held_out_is_known_again(world, lines):
     (known,) = numbers["evaluation_sets"]
     assert 0 < known["conversations"] < 20
     assert numbers["left_out"]["in_evaluation"] == known["conversations"]
+
+
+def test_a_test_set_of_a_training_hides_no_share_that_it_held_out(world, lines):
+    train = write_lines(world.folder / "t.jsonl", [conversation(each) for each in range(20)])
+    test = write_lines(world.folder / "test.jsonl", [conversation(each) for each in (30, 31)])
+    data = {"train": str(train), "test": str(test), "validation_fraction": 0.4}
+    numbers = run_feedback(world.config(champion=trained_champion(world, **data)))
+    of_validation, of_test = numbers["leaks"]
+    assert of_test == {"set": "test of training support", "exact": 2, "near": 0}
+    assert of_validation["set"] == "validation of training support"
+    assert of_validation["exact"] > 2
 
 
 def test_what_let_a_champion_in_by_an_evaluation_is_read_from_its_manifest(world, lines):

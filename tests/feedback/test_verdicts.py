@@ -108,6 +108,14 @@ def test_usual_values_of_a_thumb_are_known(value, verdict):
     assert (found.id, found.verdict) == ("7", verdict)
 
 
+@pytest.mark.parametrize("name", [7, 7.0, "7.0", " 7 "])
+def test_an_agent_is_one_however_the_file_writes_the_name(name):
+    row = {"id": "a", "digest": DIGEST, "verdict": "up"}
+    found = verdict_of(row | {"by": name}, HERE, FieldsSection())
+    wanted = verdict_of(row | {"by": "7"}, HERE, FieldsSection())
+    assert found == wanted
+
+
 @pytest.mark.parametrize(
     ("at", "wanted"),
     [
