@@ -12,6 +12,7 @@ COLUMNS: dict[Method, tuple[str, ...]] = {
     "dpo": ("chosen", "rejected"),
     "kto": ("completion", "label"),
 }
+MIN_THUMBS_OF_A_STEP = 2  # TRL's
 LEARNS = {"sft": "references", "dpo": "pairs", "kto": "thumbs"}
 
 
@@ -62,6 +63,13 @@ def _impossible(config: TrainConfig) -> Iterator[tuple[tuple[str, ...], Any, str
             config.lora.dropout,
             "the adapter is compared with the one that the training starts from, without chance; "
             "remove it",
+        )
+    if config.method == "kto" and training.rows_of_a_step < MIN_THUMBS_OF_A_STEP:
+        yield (
+            ("training", "batch_size"),
+            training.batch_size,
+            "each step compares its thumbs with a mean over all of them; raise it to 2 at least, "
+            "or training.gradient_accumulation_steps",
         )
     if data.format == "transcript":
         yield (

@@ -15,6 +15,7 @@ METHOD: Any = Field(
 )
 # TRL's own advice for adapters is 1e-4 for references and 1e-5 for pairs.
 LEARNING_RATE_OF_PREFERENCES = 1e-5
+SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1}  # in a pass
 JUDGED: dict[Method, Judged | None] = {"sft": None, "dpo": "pairs", "kto": "thumbs"}
 
 

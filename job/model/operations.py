@@ -59,6 +59,10 @@ class Products:
         of_pairs = sum(each * rows.pairs(window) for window, each in self.attention.items())
         return float(OPERATIONS_OF_A_PRODUCT * (of_weights + of_pairs))
 
+    def scoring(self, rows: TokenRows, adapter: int = 0) -> float:
+        """Return the operations of a pass that ends with the loss of the learned tokens."""
+        return self.forward(rows, adapter) + OPERATIONS_OF_A_PRODUCT * self.head * rows.learned
+
     def training(self, rows: TokenRows, adapter: int, recomputed: float = 0.0) -> float:
         """Return the operations of training the adapter on these rows once.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from job.config.commands import TrainConfig
+from job.config.method_sections import SEQUENCES_OF_A_ROW
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.gpus.cards import CARDS, Card, card_named, found_cards
 from job.launch.memory import own_control_group
@@ -170,7 +171,9 @@ def question_of(
     from job.training.batches import TOKENS_OF_A_PASS_ON_A_GPU
 
     section = config.training
-    count = section.rows_at_once
+    # A pair is one row of two sequences, which are in one pass.
+    sequences = SEQUENCES_OF_A_ROW[config.method]
+    count = max(section.rows_at_once, sequences)
     rows = Rows(count, lengths.longest, count * lengths.most_learned, section.packing)
     checkpointing = section.activation_checkpointing
     levels: Sequence[int | None] = LEVELS
@@ -185,7 +188,9 @@ def question_of(
     asks_cpu = devices.has_cpu and not is_shared
     filling = None
     if section.fills_memory:
-        filling = Filling(section.rows_of_a_step, TOKENS_OF_A_PASS_ON_A_GPU / lengths.longest)
+        filling = Filling(
+            sequences * section.rows_of_a_step, TOKENS_OF_A_PASS_ON_A_GPU / lengths.longest
+        )
     return Question(
         folder=folder,
         model=config.model,

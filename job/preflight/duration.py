@@ -128,6 +128,7 @@ class Work:
     start_bytes: int
     # Each further process makes a step larger, and not the number of steps smaller.
     grows_with_processes: bool
+    reference: float = 0.0  # of all rows, once before the first step
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Durations:
     """The seconds of the parts of a run, in their order."""
 
     start: Range
+    reference: Range
     training: Range
     evaluations: Range
     scores: Range
@@ -142,7 +144,7 @@ class Durations:
     @property
     def total(self) -> Range:
         """All of them."""
-        return self.start + self.training + self.evaluations + self.scores
+        return self.start + self.reference + self.training + self.evaluations + self.scores
 
 
 def work_of(
@@ -165,14 +167,24 @@ def work_of(
     rows = sum(validation.by_length.values())
     most = config.generation.max_new_tokens
     forward = base.products.forward(validation, base.adapter)
+    judged = config.judged is not None
+    # Of a thumb, its prompt with the summary of another is computed, too, without a gradient.
+    passes = 2 if config.judged == "thumbs" else 1
+    judging = {
+        name: passes * base.products.scoring(rows, base.adapter) for name, rows in splits.items()
+    }
+    training = base.products.training(train, base.adapter)
+    if config.judged == "thumbs":
+        training += base.products.scoring(train, base.adapter)
     return Work(
         steps=steps.all,
         tokens=round(train.tokens * epochs),
         learned=round(train.learned * epochs),
-        training=base.products.training(train, base.adapter) * epochs,
+        training=training * epochs,
         again=base.products.forward(train, base.adapter) * epochs,
+        reference=sum(judging.values()) if judged else 0.0,
         evaluations=multiples(every, 0, steps.all - 1) + 1,
-        evaluation=forward + 2.0 * base.products.head * validation.learned,
+        evaluation=judging["validation"],
         evaluation_share=1.0 if decides else section.evaluation_share,
         samples=section.sample_summaries,
         summaries=summaries,
@@ -209,6 +221,7 @@ def durations_on(
     slow, fast = BYTES_PER_SECOND
     return Durations(
         start=rates.start + Range(work.start_bytes / fast, work.start_bytes / slow),
+        reference=products(work.reference, sharing),
         training=training,
         evaluations=each + _skipping(each.times(work.evaluations - 1), work, training),
         scores=summaries(work.summaries),
@@ -236,8 +249,10 @@ def _skipping(evaluations: Range, work: Work, training: Range) -> Range:
 def table_of(work: Work, columns: Mapping[str, Durations]) -> Iterator[str]:
     """Yield the lines of a table: a line for each part, and a column for each device."""
     evaluations = f"{work.evaluations:,} evaluations" if work.evaluations > 1 else "1 evaluation"
-    rows = [
-        ("start", [each.start for each in columns.values()]),
+    rows = [("start", [each.start for each in columns.values()])]
+    if work.reference:
+        rows.append(("reference", [each.reference for each in columns.values()]))
+    rows += [
         (f"{work.steps:,} steps", [each.training for each in columns.values()]),
         (evaluations, [each.evaluations for each in columns.values()]),
         (f"{work.summaries:,} summaries", [each.scores for each in columns.values()]),
@@ -252,6 +267,7 @@ def facts_of(durations: Durations) -> dict[str, Any]:
     """Return the seconds of each part as JSON types: the least and the most."""
     parts = {
         "start": durations.start,
+        "reference": durations.reference,
         "training": durations.training,
         "evaluations": durations.evaluations,
         "scores": durations.scores,

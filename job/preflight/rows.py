@@ -1,6 +1,6 @@
 """Encode the rows of a training as it will, and report what they cost and what they teach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +73,7 @@ def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
     tokens = {"train": _tokens(splits.train), "validation": _tokens(splits.validation)}
     learned = tokens["train"].learned
     counts = splits.train.counted
-    most = max(counts.by_learned_tokens)
+    most = max(splits.train.learned())
     longest = counts.longest
     if config.training.packing:  # rows are joined up to max_tokens
         longest = min(config.training.max_tokens, counts.tokens)
@@ -82,8 +82,7 @@ def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
 
 
 def _tokens(rows: Rows) -> TokenRows:
-    learned = sum(tokens * count for tokens, count in rows.counted.by_learned_tokens.items())
-    return TokenRows(rows.by_tokens(), learned)
+    return TokenRows(rows.by_tokens(), sum(rows.learned()))
 
 
 def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Found[Splits]:
@@ -123,20 +122,21 @@ class _Batches:
 
 def _batches_checks(config: TrainConfig, train: Rows, nodes: int) -> _Batches:
     ranks = (config.training.processes or 1) * nodes
-    batches, packed = check_value("batches", lambda: _batches(config, train.lengths(), ranks))
+    batches, packed = check_value("batches", lambda: _batches(config, train, ranks))
     rows_of_training = packed or train.counted.rows
     steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
     return _Batches(batches, steps)
 
 
-def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[int]:
+def _batches(config: TrainConfig, train: Rows, ranks: int) -> Found[int]:
     """Return the costs of each batching; the value is the number of rows of the one chosen."""
     # Loads torch, which a plan of a training that starts right after it does not need.
     from job.training.batchings import batchings_lines, batchings_of, chosen_way
 
     section = config.training
     chosen = chosen_way(section)
-    batchings = batchings_of(lengths, section, ranks)
+    tokens = train.counted.tokens
+    batchings = batchings_of(train.lengths(), tokens, section, ranks, config.method)
     (rows,) = [each.rows for each in batchings if each.way == chosen]
     facts = {each.way: each.facts() | {"is_chosen": each.way == chosen} for each in batchings}
     return Found("\n".join(batchings_lines(batchings, chosen)), rows, facts=facts)

@@ -4,11 +4,12 @@ The samplers and the budget are those of the trainer, so that the numbers are th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from job.config.method_sections import SEQUENCES_OF_A_ROW, Method
 from job.config.training_sections import TrainingSection
 from job.training.batches import (
     TOKENS_OF_A_PASS,
@@ -60,16 +61,21 @@ def chosen_way(section: TrainingSection) -> str:
     return BY_LENGTH if section.group_by_length else AS_THEY_COME
 
 
-def batchings_of(lengths: Sequence[int], section: TrainingSection, ranks: int) -> list[Batching]:
-    """Return the costs of each way: rows by length, as they come, and packed.
+def batchings_of(
+    lengths: Sequence[int], tokens: int, section: TrainingSection, ranks: int, method: Method
+) -> list[Batching]:
+    """Return the costs of each way: rows by length, as they come, and packed if they can be.
 
-    `lengths` are the tokens of each row, in the order of the data.
+    `lengths` are the tokens of each row as a pass has it, in the order of the data: of a pair, both
+    sequences with padding. `tokens` are those of all rows without padding.
     """
-    packed = packed_lengths(lengths, section.max_tokens)
+    ways = {BY_LENGTH: lengths, AS_THEY_COME: lengths}
+    if method == "sft":
+        ways[PACKED] = packed_lengths(lengths, section.max_tokens)
+    sequences = SEQUENCES_OF_A_ROW[method]
     return [
-        _batching(BY_LENGTH, lengths, section, ranks),
-        _batching(AS_THEY_COME, lengths, section, ranks),
-        _batching(PACKED, packed, section, ranks),
+        replace(_batching(way, of_way, section, ranks, sequences), tokens=tokens)
+        for way, of_way in ways.items()
     ]
 
 
@@ -116,11 +122,13 @@ def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
     return lengths_of(packed)
 
 
-def _batching(way: str, lengths: Sequence[int], section: TrainingSection, ranks: int) -> Batching:
-    """Return what the trainer would compute in its first epoch."""
+def _batching(
+    way: str, lengths: Sequence[int], section: TrainingSection, ranks: int, sequences: int
+) -> Batching:
+    """Return what the trainer would compute in its first epoch of rows of so many sequences."""
     rows_of_a_rank = section.rows_of_a_step
     budget = Budget(
-        section.rows_at_once * max(lengths),
+        section.rows_at_once * max(lengths) // sequences,
         TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
         joins_rows=way == PACKED,
     )

@@ -89,6 +89,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
             processing_class=run.tokenizer,
             peft_config=None if run.start else lora_config(config.lora, model, run.base.revision),
         )
+    trainer.args.train_sampling_strategy = _sampling_strategy(section)
     # Only now is the number of rows known: TRL has packed them.
     set_intervals(trainer.args, section, len(trainer.train_dataset))
     trainer.remove_callback(PrinterCallback)
@@ -169,7 +170,8 @@ def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
     if run.config.method == "kto":
         labels = run.data.rows.train.dataset["label"][:]
         desirable, undesirable = section.kto.weights(sum(labels), len(labels) - sum(labels))
-        # TRL pairs rows with their neighbours, and demands their order; ThumbTrainer needs none.
+        # TRL pairs rows with their neighbours, and demands their order. ThumbTrainer needs none,
+        # and gets the config's once TRL has looked.
         common["train_sampling_strategy"] = "sequential"
         return KTOConfig(
             **common,
@@ -187,9 +189,6 @@ def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
 
 
 def _optimization(section: TrainingSection) -> dict[str, Any]:
-    sampling = "random"
-    if section.group_by_length and not section.packing:
-        sampling = "group_by_length"
     return {
         "num_train_epochs": section.epochs,
         "max_steps": section.max_steps or -1,
@@ -202,8 +201,12 @@ def _optimization(section: TrainingSection) -> dict[str, Any]:
         "optim": section.optimizer,
         "weight_decay": section.weight_decay,
         "max_grad_norm": section.max_grad_norm,
-        "train_sampling_strategy": sampling,
+        "train_sampling_strategy": _sampling_strategy(section),
     }
+
+
+def _sampling_strategy(section: TrainingSection) -> str:
+    return "group_by_length" if section.group_by_length and not section.packing else "random"
 
 
 def _machine(config: TrainConfig) -> dict[str, Any]:

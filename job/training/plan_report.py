@@ -26,7 +26,7 @@ NOTE = (
 # Parts of a run: name, the plan's keys, and the run's timings that they are compared with.
 PARTS = (
     ("Start", ("start",), ("plan", "import", "prepare", "load")),
-    ("Steps and evaluations", ("training", "evaluations"), ("train",)),
+    ("Steps and evaluations", ("reference", "training", "evaluations"), ("train",)),
     ("Choosing and scoring", ("scores",), ("select", "evaluate")),
 )
 
@@ -99,7 +99,7 @@ def _durations(predictions: Predictions, processes: int, device: str) -> Mapping
 def _predicted_time(predicted: Mapping[str, Any], keys: Sequence[str]) -> str:
     if not predicted:
         return NOT_ASKED
-    ranges = [predicted[f"{key}_seconds"] for key in keys]
+    ranges = [predicted.get(f"{key}_seconds", (0, 0)) for key in keys]
     least, most = (sum(each[end] for each in ranges) for end in (0, 1))
     return f"{_shown(least)} to {_shown(most)}"
 

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 from trl import DPOTrainer, KTOTrainer
 
+from job.config.method_sections import SEQUENCES_OF_A_ROW
 from job.model import Model
 from job.prompt.encode import IGNORED
 from job.telemetry import event, heartbeat
@@ -156,7 +157,7 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     Both are in one pass, and count as two rows of it.
     """
 
-    rows_of_a_row = 2
+    rows_of_a_row = SEQUENCES_OF_A_ROW["dpo"]
     number_of_sums = 7
 
     def lengths_of_rows(self, rows: Any) -> list[int]:

@@ -185,8 +185,9 @@ def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     """Return the report's values `plan` and `data`."""
     run = attempt.run
     section = run.config.training
-    lengths = run.data.rows.train.lengths()
-    batchings = batchings_of(lengths, section, run.processes)
+    train = run.data.rows.train
+    tokens = train.counted.tokens
+    batchings = batchings_of(train.lengths(), tokens, section, run.processes, run.config.method)
     chosen = chosen_way(section)
     (rows,) = [each.rows for each in batchings if each.way == chosen]
     # `processes` are those of one machine, and the run's those of all.
@@ -200,7 +201,7 @@ def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     if run.start:
         sections.insert(0, ("Started from", [run.start.pin.sentence()]))
     return {
-        "plan": comparison(steps, sum(lengths), run.data.predictions, measured),
+        "plan": comparison(steps, tokens, run.data.predictions, measured),
         "data": sections,
     }
 

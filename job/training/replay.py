@@ -60,7 +60,7 @@ def choose_replay(
         )
     new_rows = sum(_rows(each, section) for each in train)
     wanted = max(1, round(new_rows * section.replay_share / (1 - section.replay_share)))
-    order = {content_digest(each): each for each in reversed(left)}
+    order = {_content(each): each for each in reversed(left)}
     chosen: set[str] = set()
     rows = 0
     for digest in sorted(order, key=lambda digest: share_of(digest, seed)):
@@ -78,10 +78,18 @@ def choose_replay(
     replayed = [each for each in left if each.id in chosen]
     content = hashlib.sha256()
     for each in replayed:
-        content.update(repr((content_digest(each), each.references)).encode())
+        content.update(repr((_content(each), each.references)).encode())
     counts = (len(replayed), rows, wanted, len(in_held_out), len(in_train))
     return replayed, Replay(content.hexdigest(), *counts)
 
 
+def _content(conversation: Conversation) -> str:
+    """Return what decides if a conversation is chosen: a judged one may have several records."""
+    digest = content_digest(conversation)
+    return "".join([digest, *(repr(tuple(answer)) for answer in conversation.answers)])
+
+
 def _rows(conversation: Conversation, section: DataSection) -> int:
+    if conversation.answers:
+        return 1  # a pair or a thumb
     return 1 if section.references == "first" else len(conversation.references)

@@ -120,6 +120,14 @@ class Rows:
         """Return the number of tokens of each row: of a pair, both sequences with padding."""
         return [len(each) * max(each) for each in sequences_of(self.dataset)]
 
+    def learned(self) -> list[int]:
+        """Return the number of tokens that the loss looks at, of each sequence of the rows."""
+        names = _answers_in(self.dataset)
+        if not names:
+            by_learned = self.counted.by_learned_tokens.items()
+            return [tokens for tokens, rows in by_learned for _ in range(rows)]
+        return [length for name in names for length in lengths_of(self.dataset, name)]
+
     def by_tokens(self) -> Counter[int]:
         """Return the sequences of the rows by their tokens."""
         return Counter(length for each in sequences_of(self.dataset) for length in each)
@@ -239,12 +247,17 @@ def sequences_of(rows: Any) -> list[list[int]]:
     """Return the number of tokens of each sequence of each row: two of a pair, else one."""
     if "input_ids" in rows.column_names:
         return [[length] for length in lengths_of(rows)]
-    names = [name for name in rows.column_names if name.endswith("_ids") and name != "prompt_ids"]
-    columns = [lengths_of(rows, name) for name in names]
+    columns = [lengths_of(rows, name) for name in _answers_in(rows)]
     return [
         [prompt + answer for answer in answers]
         for prompt, *answers in zip(lengths_of(rows, "prompt_ids"), *columns, strict=True)
     ]
+
+
+def _answers_in(rows: Any) -> list[str]:
+    """Return the columns of judged answers in a dataset; none of one that learns references."""
+    given = ("input_ids", "prompt_ids")
+    return [name for name in rows.column_names if name.endswith("_ids") and name not in given]
 
 
 def check_rows(split: str, counts: RowCounts, settings: RowSettings) -> None:

@@ -19,23 +19,10 @@ from tests.faults.trials import (
     on_tensorboard,
     store_of,
 )
-from tests.training.conftest import records, write_jsonl
+from tests.training.conftest import judged_records, write_jsonl
 
 pytestmark = pytest.mark.faults
 Case = tuple[bool, int, signal.Signals]  # starts from an adapter, processes, how it is stopped
-
-
-def judged(method: str, count: int, first: int = 0) -> list[dict[str, Any]]:
-    """Return pairs or thumbs. The shorter summary of a conversation is the one that is wanted."""
-    found: list[dict[str, Any]] = []
-    for number, record in enumerate(records(count, first)):
-        wanted, unwanted = record.pop("summaries")
-        if method == "dpo":
-            found.append(record | {"chosen": wanted, "rejected": unwanted})
-        else:
-            answer = unwanted if number % 3 == 0 else wanted
-            found.append(record | {"completion": answer, "label": number % 3 > 0})
-    return found
 
 
 @pytest.fixture
@@ -44,8 +31,10 @@ def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
 
     def make(method: str, starts: bool, processes: int) -> dict[str, Any]:
         data = {
-            "train": str(write_jsonl(tmp_path / "judged.jsonl", judged(method, 12))),
-            "validation": str(write_jsonl(tmp_path / "others.jsonl", judged(method, 3, 100))),
+            "train": str(write_jsonl(tmp_path / "judged.jsonl", judged_records(method, 12))),
+            "validation": str(
+                write_jsonl(tmp_path / "others.jsonl", judged_records(method, 3, 100))
+            ),
             "test": small["data"]["validation"],
         }
         training = small["training"] | {

@@ -43,6 +43,19 @@ def write_jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
+def judged_records(method: str, count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Return pairs or thumbs. The shorter summary of a conversation is the one that is wanted."""
+    found: list[dict[str, Any]] = []
+    for number, record in enumerate(records(count, first)):
+        wanted, unwanted = record.pop("summaries")
+        if method == "dpo":
+            found.append(record | {"chosen": wanted, "rejected": unwanted})
+        else:
+            answer = unwanted if number % 3 == 0 else wanted
+            found.append(record | {"completion": answer, "label": number % 3 > 0})
+    return found
+
+
 @pytest.fixture
 def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
     """Return a config that trains for a few steps, with all its data under tmp_path."""

@@ -10,7 +10,7 @@ import pytest
 
 from job.config.commands import TrainConfig
 from job.preflight.training import plan_training
-from tests.training.conftest import records, write_jsonl
+from tests.training.conftest import judged_records, records, write_jsonl
 
 
 def facts_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def facts_of(config: dict[str, Any]) -> dict[str, Any]:
     return {check.name: check.facts for check in found.checks}
 
 
-def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
-    lines = records(count)
+def of_mixed_lengths(count: int, method: str = "sft") -> list[dict[str, Any]]:
+    lines = records(count) if method == "sft" else judged_records(method, count)
     for number, line in enumerate(lines):
         line["turns"] *= 1 + number % 4
     return lines
@@ -27,18 +27,23 @@ def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.faults  # half a minute: each plans, loads a base, and trains
 @pytest.mark.parametrize(
-    "section",
+    ("method", "section"),
     [
-        {"group_by_length": True},
-        {"group_by_length": False},
-        {"packing": True},
+        ("sft", {"group_by_length": True}),
+        ("sft", {"group_by_length": False}),
+        ("sft", {"packing": True}),
+        ("dpo", {"group_by_length": True}),
+        ("dpo", {"batch_size": 1}),
+        ("kto", {"group_by_length": True}),
     ],
-    ids=["by length", "as they come", "packed"],
 )
 def test_a_training_makes_the_steps_and_passes_of_its_plan(
-    config, trainer_of, places, tmp_path, section
+    config, trainer_of, places, tmp_path, method, section
 ):
-    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(9))
+    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(9, method))
+    if method != "sft":
+        write_jsonl(tmp_path / "validation.jsonl", judged_records(method, 6, first=100))
+    config["method"] = method
     config["training"] |= section | {"epochs": 1.5, "gradient_accumulation_steps": 2}
     facts = facts_of(config)
     steps = facts["steps"]
@@ -48,12 +53,15 @@ def test_a_training_makes_the_steps_and_passes_of_its_plan(
 
     passes = 0
     padded = 0
+    tokens = 0
     for rows in trainer.get_train_dataloader():
+        tokens += sum(trainer.collator.tokens(rows))
         for batch in trainer.collator.micro_batches(rows, trainer.budget):
             passes += 1
             padded += batch["input_ids"].numel()
     assert passes == planned["passes_per_epoch"]
     assert padded == planned["padded_tokens"]
+    assert tokens == planned["tokens"]
     trainer.train()
     assert trainer.state.global_step == steps["steps"]
 

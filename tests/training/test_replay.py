@@ -10,7 +10,7 @@ from job.preflight.training import plan_training
 from job.training import journal
 from job.training.examples import Examples, read_examples
 from job.training.stored_examples import read_examples_once
-from tests.training.conftest import records, write_jsonl
+from tests.training.conftest import judged_records, records, write_jsonl
 
 
 @pytest.fixture
@@ -139,3 +139,21 @@ def test_a_plan_reports_what_is_replayed_and_counts_its_rows(replayed, places):
     again = read_examples_once(loaded)
     assert again.stored_as is not None
     assert (again.replay, len(list(again.train))) == (read(replayed).replay, 32)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_judged_answers_are_replayed_beside_new_ones(config, tmp_path, method):
+    files = {"train": (24, 0), "validation": (6, 100), "replay": (40, 200)}
+    lines = {name: judged_records(method, *numbers) for name, numbers in files.items()}
+    again = [record | {"id": record["id"] + "-again"} for record in lines["replay"][:20]]
+    for record in again:  # the same conversation with another answer
+        record["chosen" if method == "dpo" else "completion"] += " Solved."
+    lines["replay"] += again
+    data = {
+        name: str(write_jsonl(tmp_path / f"{name}.jsonl", some)) for name, some in lines.items()
+    }
+    examples = read(config | {"method": method, "data": data | {"replay_share": 0.4}})
+    assert (examples.replay.rows, examples.replay.conversations) == (16, 16), "16 of 40 rows"
+    assert all(each.answers for each in examples.train)
+    everything = read(config | {"method": method, "data": data | {"replay_share": 0.9}})
+    assert everything.replay.rows == 60
