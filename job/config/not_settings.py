@@ -29,7 +29,7 @@ _NAMES_BY_ANSWER = {
         optim_args optim_target_modules shift_attn""",
     "the loss is always on the summary alone; remove it": """
         assistant_only_loss average_tokens_across_devices completion_only_loss
-        ignore_pad_token_for_loss label_names loss_type mask_history response_template
+        ignore_pad_token_for_loss label_names mask_history response_template
         roles_to_train train_on_inputs train_on_prompt""",
     "the end of the summary is always learned; remove it": "add_eos_token train_on_eos",
     "not a switch here: model.dtype is bfloat16, float16, float32 or auto": """
@@ -140,7 +140,8 @@ _NAMES_BY_ANSWER = {
     "(training.kto); remove it": """
         cpo_alpha discopop_tau dpo_label_smoothing dpo_norm_loss dpo_padding_free
         dpo_use_liger_kernel dpo_use_weighting f_alpha_divergence_coef f_divergence_type
-        label_smoothing ld_alpha orpo_alpha pref_bco_weight pref_loss simpo_gamma use_weighting""",
+        label_smoothing ld_alpha loss_type orpo_alpha pref_bco_weight pref_loss simpo_gamma
+        use_weighting""",
     "dropout is off with method dpo and kto; remove it": "disable_dropout",
     "pairs are known by their keys, chosen and rejected (method: dpo); remove it": "ranking",
     "ShareGPT's records are read as they are; remove it": "standardize_sharegpt",

@@ -129,8 +129,6 @@ def read_examples(config: TrainConfig) -> Examples:
             f"data: {len(train)} training and {len(validation)} validation conversations have "
             f"{of}; both need at least one{remedy}"
         )
-    if config.judged == "thumbs":
-        check_both_thumbs(train)
 
     # Without a given validation there is no overlap with it: what repeats another is on its side.
     compared = compare(train, validation)
@@ -149,6 +147,8 @@ def read_examples(config: TrainConfig) -> Examples:
         again = clean_all(usable["replay"], cleaning)
         held_out = [*validation, *test, *clean_all(_read_judging(config, files), cleaning)]
         replayed, replay = choose_replay(again, kept, held_out, data, config.training.seed)
+    if config.judged == "thumbs":
+        check_both_thumbs([*kept, *replayed])
     return Examples(
         [*kept, *replayed],
         validation,

@@ -350,16 +350,20 @@ class ThumbTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
 def with_mismatched(rows: Any) -> Any:
     """Return thumbs with the completion of another prompt: that of the row before, as TRL has it.
 
-    A conversation may have several thumbs: then the nearest row before of another one.
+    A conversation may have several thumbs: then the nearest row before of another one. It is cut
+    where the sequence would be longer than the longest row, which fits.
     """
     prompts = [hash(tuple(ids)) for ids in rows["prompt_ids"]]
     completions = list(rows["completion_ids"])
+    lengths = [len(ids) for ids in rows["prompt_ids"]]
+    own = zip(lengths, completions, strict=True)
+    longest = max(length + len(completion) for length, completion in own)
     others = []
     for row, prompt in enumerate(prompts):
         other = row - 1
         while prompts[other] == prompt and other > row - len(prompts):
             other -= 1
-        others.append(completions[other])
+        others.append(completions[other][: longest - lengths[row]])
     return rows.add_column("KL_completion_ids", others)
 
 

@@ -16,6 +16,7 @@ from job.storage.folders import sha256_file
 from job.training.examples import Examples
 from job.training.prepared import prepared_data
 from job.training.rows import RowSettings, Splits, check_rows, read_rows, write_rows
+from job.training.usable import check_kinds
 
 TRAIN = "train.arrow"
 VALIDATION = "validation.arrow"
@@ -73,6 +74,8 @@ def check_splits(splits: Splits, settings: RowSettings) -> None:
     """Warn and raise as `check_rows` does, for both splits."""
     check_rows("train", splits.train.counted, settings)
     check_rows("validation", splits.validation.counted, settings)
+    if settings.judged == "thumbs":
+        check_kinds(splits.train.dataset["label"])  # some may fit into no row
 
 
 def _write_splits(examples: Examples, settings: RowSettings, folder: Path) -> None:

@@ -4,7 +4,7 @@ They are left out with a warning, and are an error beyond a limit.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from job.config.method_sections import Judged
 from job.conversations.formats.judged import why_useless
@@ -107,12 +107,18 @@ def with_answers(splits: Splits, allowed: float) -> tuple[Usable, str]:
 
 def check_both_thumbs(train: Sequence[Conversation]) -> None:
     """Raise DataError unless some thumbs are up and some down."""
-    wanted = {answer.is_wanted for conversation in train for answer in conversation.answers}
-    if len(wanted) == 1:
-        side = "up" if wanted == {True} else "down"
+    check_kinds([answer.is_wanted for each in train for answer in each.answers])
+
+
+def check_kinds(labels: Iterable[bool]) -> None:
+    """Raise DataError unless some labels of thumbs are True and some False."""
+    counts = Counter(labels)
+    if len(counts) == 1:
+        side = "up" if True in counts else "down"
         raise DataError(
-            f"data.train: each of the {len(train)} thumbs is {side}, and method: kto learns from "
-            "the difference: add summaries with the other one, or take method: sft for references"
+            f"data.train: each of the {counts.total()} thumbs is {side}, and method: kto learns "
+            "from the difference: add summaries with the other one, or take method: sft for "
+            "references"
         )
 
 

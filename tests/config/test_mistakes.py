@@ -230,6 +230,12 @@ def test_a_missing_key_has_the_line_of_its_section(config_text):
     [
         ("training", "max_length", "it is called training.max_tokens here"),
         ("training", "num_train_epochs", "it is called training.epochs here"),
+        (
+            "training",
+            "loss_type",
+            "the loss of pairs is DPO's with an SFT term (training.dpo), that "
+            "of thumbs is KTO's (training.kto); remove it",
+        ),
         ("training", "per_device_train_batch_size", "it is called training.batch_size here"),
         ("training", "lr", "it is called training.learning_rate here"),
         (

@@ -18,7 +18,7 @@ from job.training.data_report import contents_lines, counts_lines
 from job.training.examples import read_examples
 from job.training.rows import RowSettings, check_rows, read_rows, write_rows
 from job.training.stored_examples import read_examples_once
-from job.training.usable import with_references
+from job.training.usable import check_kinds, with_references
 from tests.tiny import make_byte_tokenizer
 
 
@@ -239,3 +239,17 @@ def test_a_split_without_any_reference_is_left_to_the_error_of_both():
     usable, why = with_references({"train": [judged()]}, 0.5)
     assert usable == {"train": []}
     assert "they have no other keys" in why
+
+
+def test_one_kind_of_thumbs_that_is_left_for_an_overlap_is_refused(config_of):
+    lines = thumbs(8)
+    ups = [record for record in lines if record["label"]]
+    config = config_of("thumbs", lines, ups, overlap="drop")
+    with pytest.raises(DataError, match="each of the 3 thumbs is down"):
+        read_examples(config)
+
+
+def test_one_kind_of_thumbs_that_fits_into_rows_is_refused():
+    with pytest.raises(DataError, match="each of the 2 thumbs is up"):
+        check_kinds([True, True])
+    check_kinds([True, False])

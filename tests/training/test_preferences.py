@@ -184,6 +184,15 @@ def test_a_mismatched_completion_is_that_of_another_prompt() -> None:
     assert alone["KL_completion_ids"] == [[0]]
 
 
+def test_no_mismatched_sequence_is_longer_than_the_longest_row() -> None:
+    rows = [
+        {"prompt_ids": [1, 1], "completion_ids": [10, 11, 12, 13]},
+        {"prompt_ids": [2, 2, 2, 2, 2], "completion_ids": [20]},
+    ]
+    found = with_mismatched(Dataset.from_list(rows))
+    assert found["KL_completion_ids"] == [[20], [10]]
+
+
 def hand_computed(model: Any, prompt: list[int], completion: list[int]) -> float:
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([prompt + completion])).logits[0].double()
