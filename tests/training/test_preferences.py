@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from job.config.commands import TrainConfig
 from job.model.adapter import lora_config
+from job.training.batches import Ranks, StepBatch
 from job.training.preferences import PairTrainer, ThumbTrainer, with_mismatched
 from job.training.trainer import Needs, RecapTrainer
 
@@ -162,6 +163,24 @@ def test_a_step_has_one_loss_in_any_micro_batches(made: Any, kind: type) -> None
         metrics = trainer.evaluate()
         loss_of_step = step_of(trainer, trainer.eval_dataset)[0]
         assert metrics["eval_loss"] == pytest.approx(loss_of_step, rel=1e-5)
+
+
+@BOTH
+def test_the_mean_of_two_ranks_is_the_step_of_one(made: Any, kind: type) -> None:
+    trainer = begun(made(kind))
+    wanted, gradient = step_of(trainer, trainer.train_dataset)
+    rows = list(trainer.train_dataset)
+    _, shares = trainer.get_batch_samples(iter([rows]), 1, torch.device("cpu"))
+    trainer.begin_step = lambda *_: None  # all ranks have the divergence of all rows by now
+    trainer.ranks = Ranks(2, 0)
+    trainer.model.zero_grad()
+    loss = 0.0
+    for own in (rows[:2], rows[2:]):
+        step = StepBatch(own, trainer.collator.micro_batches(own, trainer.budget), 0)
+        loss += trainer.training_step(trainer.model, step, shares).item()
+    assert loss / 2 == pytest.approx(wanted, rel=1e-5)
+    halved = {name: grad / 2 for name, grad in gradients(trainer.model).items()}
+    assert equal(halved, gradient)
 
 
 @BOTH
