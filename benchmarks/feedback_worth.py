@@ -28,6 +28,7 @@ HELD_OUT = 60
 SHARES = (0.55, 0.6, 0.65, 0.7, 0.8, 0.9)  # true win rates
 POWER = 0.8
 MAX_PAIRS = 1000
+SFT: Mapping[str, Any] = {"method": "sft"}
 Record = dict[str, Any]
 
 
@@ -97,7 +98,7 @@ def summarized(record: Record, text: str) -> Record:
 
 @dataclass(frozen=True)
 class Trained:
-    """An adapter's folder, and what it writes of each conversation of validation, by id."""
+    """An adapter's folder, and what it writes of the conversations of test or validation, by id."""
 
     adapter: Path
     texts: Mapping[str, str]
@@ -112,11 +113,13 @@ def train(
     rate: float,
     start_from: Path | None = None,
     seed: int = 42,
+    method: Mapping[str, Any] = SFT,
 ) -> Trained:
     """Train on the demo base as `recap train` does, from an adapter or with a new one.
 
-    `data` has records by the keys train, validation and replay, of which there need be none. Half
-    of an epoch is replayed then.
+    `data` has records by the keys train, validation, test and replay; of the last two there need be
+    none. Half of an epoch is replayed if there is replay. `method` has the config's method, and by
+    its name the section of the training that it has.
     """
     from job.config.commands import TrainConfig
     from job.model.fetch import BASE_KEY
@@ -128,9 +131,10 @@ def train(
     from job.training.scoring import adapter_folder, summarize_in_memory
 
     work.mkdir(parents=True)
-    for name, records in data.items():
+    for split, records in data.items():
         text = "".join(json.dumps(each) + "\n" for each in records)
-        (work / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        (work / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    name = method["method"]
     training = {
         "start_from": str(start_from) if start_from else None,
         "seed": seed,
@@ -142,11 +146,13 @@ def train(
         "evaluate_every_epochs": 1000,
         "save_every_epochs": 1000,
         "sample_summaries": 0,
+        **{key: value for key, value in method.items() if key == name},
     }
     content: dict[str, Any] = {
         "run": work.name,
+        "method": name,
         "model": {"base": str(BASE)},
-        "data": {name: str(work / f"{name}.jsonl") for name in data} | {"replay_share": 0.5},
+        "data": {split: str(work / f"{split}.jsonl") for split in data} | {"replay_share": 0.5},
         "output": str(work),
         "training": training,
         "generation": {"max_new_tokens": 64},
@@ -159,12 +165,12 @@ def train(
     trainer = build_trainer(run, wait_for_uploads=lambda: None)
     trainer.train()
     seconds = round(time.monotonic() - began, 1)
-    validation = run.data.examples.validation
-    texts = summarize_in_memory(run, trainer.model)(validation).texts
+    judging = run.data.examples.scoring
+    texts = summarize_in_memory(run, trainer.model)(judging).texts
     write_adapter(run, trainer)
     facts = {BASE_KEY: run.base.identity(), "run": work.name}
     publish_folder(adapter_folder(run), store, "adapter", facts)
-    by_id = {each.id: text for each, text in zip(validation, texts, strict=True)}
+    by_id = {each.id: text for each, text in zip(judging, texts, strict=True)}
     return Trained(work / work.name / "adapter", by_id, trainer.state.global_step, seconds)
 
 
