@@ -11,7 +11,7 @@ from examples.demo.make.generator import generate
 from job.evaluation.bootstrap import Interval, paired_differences
 from job.evaluation.metrics.rouge import rouge
 
-pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.real
 
 MARGIN = 0.1  # of ROUGE-L on the old conversations
 OLD, NEW, HELD_OUT = 800, 480, 40
