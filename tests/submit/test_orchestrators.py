@@ -340,13 +340,19 @@ def test_the_state_machine_fails_with_the_words_of_a_refusal():
 # Argo
 
 
+def pod_of_component(name):
+    """Return the pod of a patch that all CronJobs, or those with a GPU, are merged with."""
+    patch = yaml.safe_load((KUBERNETES / "components" / "pod" / name).read_text())
+    return patch["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
 def test_argos_workers_are_as_the_templates_of_kubernetes():
     workflow = yaml.safe_load(snippets("yaml")[0])["spec"]["workflowSpec"]
     night, worker = workflow["templates"]
     base = yaml.safe_load((KUBERNETES / "base" / "summarize.yaml").read_text())
     job = base["spec"]["jobTemplate"]["spec"]
-    every = yaml.safe_load((KUBERNETES / "components" / "pod" / "pod.yaml").read_text())
-    pod = every["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    pod = pod_of_component("pod.yaml")
+    on_a_gpu = pod_of_component("gpu.yaml")
     own = job["template"]["spec"]
 
     _, again, _ = job["podFailurePolicy"]["rules"]
@@ -358,13 +364,13 @@ def test_argos_workers_are_as_the_templates_of_kubernetes():
     assert workflow["activeDeadlineSeconds"] == job["activeDeadlineSeconds"]
     assert workflow["securityContext"] == pod["securityContext"] | own["securityContext"]
     assert workflow["serviceAccountName"] == own["serviceAccountName"]
-    assert workflow["tolerations"] == pod["tolerations"]
+    assert workflow["tolerations"] == on_a_gpu["tolerations"]
     assert workflow["nodeSelector"] == pod["nodeSelector"]
     grace = {"terminationGracePeriodSeconds": pod["terminationGracePeriodSeconds"]}
     assert json.loads(worker["podSpecPatch"]) == grace
-    (container,) = pod["containers"]
-    for key in ("resources", "securityContext"):
-        assert worker["container"][key] == container[key]
+    ((container,), (with_gpu,)) = pod["containers"], on_a_gpu["containers"]
+    assert worker["container"]["securityContext"] == container["securityContext"]
+    assert worker["container"]["resources"] == with_gpu["resources"]
     ((step,),) = night["steps"]
     assert step["arguments"]["parameters"][0]["value"] == f"{{{{item}}}}/{job['completions']}"
     assert step["withSequence"]["count"] == str(job["completions"])
