@@ -11,13 +11,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from deploy import RefusedError, find, outputs
-from push import log_in
+from entry_point import push_with_entry_point
 
 # What a definition of Batch has, in its description as in its registration.
 COPIED = ("type", "platformCapabilities", "propagateTags", "timeout", "retryStrategy")
@@ -47,19 +46,8 @@ def add_evaluations(session: Any, stack: str, dry_run: bool) -> None:
             f"stack {stack} is not there, in this account and region: `make deploy` first"
         )
     values = outputs(found)
-    repository, tag = values["Repository"], values["ImageTag"]
-    image = f"{repository}:evaluate-{tag}"
-    if is_there(session.client("ecr"), repository, f"evaluate-{tag}"):
-        print(f"evaluate-{tag} is there already")
-    else:
-        dockerfile = f'FROM {repository}:summarize-{tag}\nENTRYPOINT ["recap", "evaluate"]\n'
-        build = ["docker", "build", "--platform", "linux/amd64", "--tag", image, "-"]
-        if not dry_run:
-            log_in(session, repository.partition("/")[0])
-        for command, given in ((build, dockerfile), (["docker", "push", image], "")):
-            print(shlex.join(command))
-            if not dry_run:
-                subprocess.run(command, input=given, text=True, check=True)
+    words = ["recap", "evaluate"]
+    image = push_with_entry_point(session, values, "summarize", "evaluate", words, dry_run)
 
     batch = session.client("batch")
     name = f"{stack}-evaluate"
@@ -73,15 +61,6 @@ def add_evaluations(session: Any, stack: str, dry_run: bool) -> None:
     if not dry_run:
         tags = {"recap/stack": stack, "recap/command": "evaluate"}
         batch.register_job_definition(jobDefinitionName=name, tags=tags, **wanted)
-
-
-def is_there(ecr: Any, repository: str, tag: str) -> bool:
-    """Return True if the repository at this URI has an image of this tag."""
-    with suppress(ecr.exceptions.ImageNotFoundException):
-        name = repository.partition("/")[2]
-        ecr.describe_images(repositoryName=name, imageIds=[{"imageTag": tag}])
-        return True
-    return False
 
 
 def _definition(batch: Any, training: str, image: str) -> dict[str, Any]:

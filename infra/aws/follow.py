@@ -17,8 +17,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from deploy import RefusedError, Stack, confirm, find, outputs, parse_parameters, show
-from evaluations import is_there
-from push import log_in
+from entry_point import push_with_entry_point
 
 FOLLOW = "follow.yaml"
 # Parameters that are variables of the night's jobs, if these have them.
@@ -70,7 +69,7 @@ def follow(
         own = ", ".join(sorted(third.parameters.keys() - passed.keys()))
         raise RefusedError(f"{FOLLOW} takes no {unknown[0]} from you; it takes {own}")
 
-    _push(session, values, dry_run)
+    push_with_entry_point(session, values, "train", "recap", ["recap"], dry_run)
     if dry_run:
         print(f"stack {third.name}, with {', '.join(sorted(set(third.kinds)))}")
         return
@@ -99,22 +98,6 @@ def _facts(batch: Any, values: dict[str, str]) -> dict[str, str]:
         if variable["name"] in VARIABLES:
             found[VARIABLES[variable["name"]]] = variable["value"]
     return found
-
-
-def _push(session: Any, values: dict[str, str], dry_run: bool) -> None:
-    repository, tag = values["Repository"], values["ImageTag"]
-    if is_there(session.client("ecr"), repository, f"recap-{tag}"):
-        print(f"recap-{tag} is there already")
-        return
-    image = f"{repository}:recap-{tag}"
-    dockerfile = f'FROM {repository}:train-{tag}\nENTRYPOINT ["recap"]\n'
-    build = ["docker", "build", "--platform", "linux/amd64", "--tag", image, "-"]
-    if not dry_run:
-        log_in(session, repository.partition("/")[0])
-    for command, given in ((build, dockerfile), (["docker", "push", image], "")):
-        print(shlex.join(command))
-        if not dry_run:
-            subprocess.run(command, input=given, text=True, check=True)
 
 
 if __name__ == "__main__":

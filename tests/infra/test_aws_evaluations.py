@@ -15,6 +15,7 @@ from tests.submit.conftest import StandIn
 
 FOLDER = stack.TEMPLATE.parent
 deploy, push = load_script(FOLDER / "deploy.py"), load_script(FOLDER / "push.py")
+load_script(FOLDER / "entry_point.py")
 evaluations = load_script(FOLDER / "evaluations.py")
 
 

@@ -23,7 +23,7 @@ from tests.submit.conftest import StandIn
 FOLDER = stack.TEMPLATE.parent
 deploy = load_script(FOLDER / "deploy.py")
 load_script(FOLDER / "push.py")
-load_script(FOLDER / "evaluations.py")
+load_script(FOLDER / "entry_point.py")
 follow = load_script(FOLDER / "follow.py")
 JOBS = ["WatchJobDefinition", "FeedbackJobDefinition"]
 INLINE_LIMIT = 51_200  # bytes of a template in a request of CloudFormation
