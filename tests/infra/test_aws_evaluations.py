@@ -11,7 +11,6 @@ import pytest
 from tests.infra import stack
 from tests.infra.requests import requests_of
 from tests.infra.scripts import load_script
-from tests.submit.conftest import StandIn
 
 FOLDER = stack.TEMPLATE.parent
 deploy, push = load_script(FOLDER / "deploy.py"), load_script(FOLDER / "push.py")
@@ -43,17 +42,6 @@ def name(session):
     }
     session.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
     return name
-
-
-@pytest.fixture
-def docker(tmp_path, monkeypatch):
-    """A docker that records its calls."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    tool = StandIn(tmp_path / "bin" / "docker")
-    for command in ("login", "build", "push"):
-        tool.answers(command)
-    return tool
 
 
 def definitions(session: Any, name: str) -> list[dict[str, Any]]:

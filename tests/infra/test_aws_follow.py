@@ -18,7 +18,6 @@ from tests.infra.eventbridge import TaskFailed, execute, is_matched, message
 from tests.infra.requests import requests_of
 from tests.infra.roles import BUCKET, Role
 from tests.infra.scripts import load_script
-from tests.submit.conftest import StandIn
 
 FOLDER = stack.TEMPLATE.parent
 deploy = load_script(FOLDER / "deploy.py")
@@ -345,17 +344,6 @@ def name(session):
     }
     session.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
     return name
-
-
-@pytest.fixture
-def docker(tmp_path, monkeypatch):
-    """A docker that records its calls."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    tool = StandIn(tmp_path / "bin" / "docker")
-    for command in ("login", "build", "push"):
-        tool.answers(command)
-    return tool
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
