@@ -32,7 +32,6 @@ from job.pages.conversations import (
     ShownSummary,
     fit,
 )
-from job.pages.render import render
 from job.printable import number_of
 from job.storage.atomic import write_file
 from job.summarization.challenger_page import BY_CHALLENGER, challenger_part, shown_beside
@@ -97,6 +96,9 @@ def write_night_report(path: Path, page: NightPage) -> None:
     before = read_nights_before(night.output.uri, night.config.storage)
     nights = [ComparedNight.from_facts("this night", page.facts), *before]
     lengths = [Group("this night", page.sample.lengths, "judged")]
+    # A plan reads records as this module does, and a deployer's installation has no jinja2.
+    from job.pages.render import render
+
     text = render(
         "job.summarization",
         TEMPLATE,

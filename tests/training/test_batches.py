@@ -217,10 +217,16 @@ def test_a_checkpoint_keeps_the_size_of_micro_batches(tmp_path):
     args = SimpleNamespace(output_dir=str(tmp_path), process_index=0)
     (tmp_path / "checkpoint-7").mkdir()
     before = SimpleNamespace(
-        budget=Budget(500, 64), _tr_loss=torch.tensor(1.5), _globalstep_last_logged=6
+        budget=Budget(500, 64),
+        sums=torch.tensor([0.5, 2.0]),
+        _tr_loss=torch.tensor(1.5),
+        _globalstep_last_logged=6,
     )
     LossWindow(before, None).on_save(args, SimpleNamespace(global_step=7), None)
-    after = SimpleNamespace(budget=replace(before.budget, tokens=4000), _tr_loss=torch.tensor(0.0))
+    after = SimpleNamespace(
+        budget=replace(before.budget, tokens=4000), sums=torch.zeros(2), _tr_loss=torch.tensor(0.0)
+    )
     LossWindow(after, tmp_path / "checkpoint-7").on_train_begin(args, None, None)
     assert after.budget == before.budget
     assert after._tr_loss == 1.5
+    assert after.sums.tolist() == [0.5, 2.0]

@@ -127,7 +127,7 @@ def attempt(config: dict[str, Any], write_config: Any, tmp_path: Path) -> Curren
     adapter.mkdir()
     (adapter / ADAPTER_WEIGHTS).write_bytes(b"weights of the last step")
     (adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
-    examples = SimpleNamespace(validation=make_conversations(40))
+    examples = SimpleNamespace(scoring=make_conversations(40))
     run = SimpleNamespace(
         config=settings(write_config, config), data=SimpleNamespace(examples=examples)
     )
