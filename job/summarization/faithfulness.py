@@ -21,8 +21,8 @@ from job.storage.scratch import cache_folder
 from job.summarization.chunk_store import ChunkStore
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
-from job.summarization.night_report import read_again, turns_as_read
 from job.summarization.quality import Faithfulness
+from job.summarization.read_again import read_again, turns_as_read
 from job.summarization.sample import SampledSummary
 from job.telemetry import event, warn
 

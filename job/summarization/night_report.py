@@ -4,17 +4,14 @@ It is one file beside the manifest, which needs no network. It has texts of conv
 where the night is.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from job.config.data_sections import CleaningStep
-from job.conversations.cleaning import clean
-from job.conversations.pieces import read_piece
-from job.conversations.record import Conversation, Turn
-from job.conversations.redaction import Redactor, make_redactor, redact
+from job.conversations.record import Turn
+from job.conversations.redaction import make_redactor
 from job.pages.charts import (
     Group,
     IntervalPlot,
@@ -32,6 +29,7 @@ from job.pages.conversations import (
     ShownSummary,
     fit,
 )
+from job.pages.render import render
 from job.printable import number_of
 from job.storage.atomic import write_file
 from job.summarization.challenger_page import BY_CHALLENGER, challenger_part, shown_beside
@@ -45,8 +43,9 @@ from job.summarization.quality_table import (
     meanings,
     sample_sentence,
 )
-from job.summarization.records import Counts, Position
-from job.summarization.sample import NightSample, SampledSummary
+from job.summarization.read_again import read_again, turns_as_read
+from job.summarization.records import Counts
+from job.summarization.sample import NightSample
 from job.summarization.sides import Pair
 
 TEMPLATE = "night_report.html"
@@ -96,9 +95,6 @@ def write_night_report(path: Path, page: NightPage) -> None:
     before = read_nights_before(night.output.uri, night.config.storage)
     nights = [ComparedNight.from_facts("this night", page.facts), *before]
     lengths = [Group("this night", page.sample.lengths, "judged")]
-    # A plan reads records as this module does, and a deployer's installation has no jinja2.
-    from job.pages.render import render
-
     text = render(
         "job.summarization",
         TEMPLATE,
@@ -322,46 +318,6 @@ def _gallery(page: NightPage) -> Gallery:
             one = replace(one, tags=[*one.tags, BY_CHALLENGER])
         shown.append(one)
     return Gallery(fit(shown), TAGS, ORDERS, page.counts.summaries)
-
-
-def read_again(
-    chunks: Chunks, sampled: Sequence[SampledSummary], night: Night
-) -> dict[Position, Conversation]:
-    """Return the conversations of these summaries by position, read from the input again."""
-    wanted = defaultdict(set)
-    pieces = {}
-    for summary in sampled:
-        for part in summary.chunk.pieces:
-            if part.file == summary.position.file:
-                wanted[part].add(summary.position.line)
-                pieces[part] = chunks.files[part.file]
-
-    found = {}
-    for part, file in pieces.items():
-        missing = wanted[part]
-        for content in read_piece(file, part.piece, night.config.data, only=missing):
-            line = content.source.line
-            if isinstance(content, Conversation):
-                found[Position(part.file, line)] = content
-                missing.discard(line)
-            if not missing:
-                break
-    return found
-
-
-def turns_as_read(
-    conversation: Conversation | None,
-    cleaning: Sequence[CleaningStep] | None,
-    redactor: Redactor | None,
-) -> Sequence[Turn]:
-    """Return the turns as the night read them, none if that is not known.
-
-    Redaction is for cleaned text: before that, an address may be hidden in entities of HTML.
-    """
-    if conversation is None or cleaning is None:
-        return ()
-    cleaned = clean(conversation, cleaning)
-    return cleaned.turns if redactor is None else redact(cleaned, redactor)[0].turns
 
 
 def _shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> ShownConversation:
