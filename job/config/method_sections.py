@@ -13,6 +13,15 @@ METHOD: Any = Field(
     description="What is learned: sft from reference summaries, dpo from pairs of a chosen and "
     "a rejected summary, kto from summaries with a thumb up or down.",
 )
+Beta = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=10,
+        description="How much the adapter is held to the model that the training starts from. Less "
+        "lets it go further.",
+    ),
+]
 # TRL's own advice for adapters is 1e-4 for references and 1e-5 for pairs.
 LEARNING_RATE_OF_PREFERENCES = 1e-5
 SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1}  # in a pass
@@ -22,13 +31,7 @@ JUDGED: dict[Method, Judged | None] = {"sft": None, "dpo": "pairs", "kto": "thum
 class DpoSection(Section):
     """Learning from pairs (method: dpo)."""
 
-    beta: float = Field(
-        0.1,
-        gt=0,
-        le=10,
-        description="How much the adapter is held to the model that the training starts from. Less "
-        "lets it go further.",
-    )
+    beta: Beta = 0.1
     sft_weight: float = Field(
         1.0,
         ge=0,
@@ -41,13 +44,7 @@ class DpoSection(Section):
 class KtoSection(Section):
     """Learning from thumbs (method: kto)."""
 
-    beta: float = Field(
-        0.1,
-        gt=0,
-        le=10,
-        description="How much the adapter is held to the model that the training starts from. Less "
-        "lets it go further.",
-    )
+    beta: Beta = 0.1
     desirable_weight: float = Field(
         1.0, gt=0, le=100, description="Weight of the loss of summaries with a thumb up."
     )
