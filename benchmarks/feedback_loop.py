@@ -14,19 +14,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import GenerationSection
 from job.errors import ExitCode
-from job.inference.engine import Generated
 from job.summarization.summarize import summarize
-from tests.stand_in import stand_in
+from tests.stand_in import TextEngine, stand_in
 
 ROOT = Path(__file__).parent.parent
 DEFAULT_OUT = ROOT / "build" / "feedback-loop"
@@ -42,39 +40,14 @@ SYSTEM = (
 Dialogs = dict[str, Any]  # of DialogStudio's shape, by name
 
 
-class Shown:
-    """An engine that answers each conversation with one person's summary of it."""
-
-    context_tokens = 1 << 20
-    prompts_ahead = 0
-
-    def __init__(self, dialogs: Dialogs) -> None:
-        self._dialogs = dialogs
-
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        settings: GenerationSection,
-        on_done: Callable[[int], None] | None = None,
-    ) -> list[Generated]:
-        """Return an answer for each prompt, in their order."""
-        answers = [
-            Generated(self._summary(bytes(prompt).decode()), 40, "stop") for prompt in prompts
-        ]
-        if on_done:
-            on_done(len(prompts))
-        return answers
-
-    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Do nothing: it is never busy."""
-
-    def _summary(self, prompt: str) -> str:
-        (found,) = {
-            references(dialog)[0]
-            for dialog in self._dialogs.values()
-            if all(text in prompt for text in texts(dialog))
-        }
-        return found
+def shown(dialogs: Dialogs, prompt: str) -> str:
+    """Return one person's summary of the conversation in a prompt."""
+    (found,) = {
+        references(dialog)[0]
+        for dialog in dialogs.values()
+        if all(text in prompt for text in texts(dialog))
+    }
+    return found
 
 
 def texts(dialog: Any) -> list[str]:
@@ -230,7 +203,9 @@ def make_nights(loop: Loop, nights: dict[str, Dialogs]) -> Path:
             "model": {"base": str(loop.base)},
             "report": False,
         }
-        summarize(SummarizeConfig.model_validate(config), stand_in(Shown(dialogs)))
+        summarize(
+            SummarizeConfig.model_validate(config), stand_in(TextEngine(partial(shown, dialogs)))
+        )
     return loop.out / "nights"
 
 

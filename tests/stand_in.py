@@ -85,6 +85,31 @@ class StandInEngine:
         """Do nothing: it is never busy."""
 
 
+class TextEngine:
+    """An engine that answers the text of each prompt by a function, whose tokens are bytes."""
+
+    context_tokens = 1 << 20
+    prompts_ahead = 0
+
+    def __init__(self, summarize: Callable[[str], str]) -> None:
+        self._summarize = summarize
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        settings: GenerationSection,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Generated]:
+        """Return an answer for each prompt, in their order."""
+        texts = [self._summarize(bytes(prompt).decode()) for prompt in prompts]
+        if on_done:
+            on_done(len(prompts))
+        return [Generated(text, 12, "stop") for text in texts]
+
+    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
+        """Do nothing: it is never busy."""
+
+
 def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None) -> Open:
     """Return a function that opens a summarizer with this engine and without a model.
 

@@ -1,47 +1,24 @@
 """A night of generated conversations, and agents who judge its summaries."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from job.config.commands import FeedbackConfig, SummarizeConfig
-from job.config.sections import GenerationSection
-from job.inference.engine import Generated
 from job.summarization.summarize import summarize
-from tests.stand_in import stand_in
+from tests.stand_in import TextEngine, stand_in
 
 Record = dict[str, Any]
 PROBLEMS = ("late parcel", "wrong size", "broken lamp", "double charge", "lost password")
 NAMES = ("Maria Lopez", "Peter Novak", "Aisha Khan", "Jonas Weber", "Emily Stone")
 
 
-class Writer:
-    """An engine that greets, says what the problem is, and leaves the order number out."""
-
-    context_tokens = 1 << 20
-    prompts_ahead = 0
-
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        settings: GenerationSection,
-        on_done: Callable[[int], None] | None = None,
-    ) -> list[Generated]:
-        """Return an answer for each prompt, in their order."""
-        answers = []
-        for prompt in prompts:
-            text = bytes(prompt).decode()
-            problem = next((each for each in PROBLEMS if each in text), "question")
-            summary = f"Hello and welcome, the customer has a {problem} and the agent helps."
-            answers.append(Generated(summary, 12, "stop"))
-        if on_done:
-            on_done(len(prompts))
-        return answers
-
-    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Do nothing: it is never busy."""
+def summary_of(prompt: str) -> str:
+    """Return a summary that greets, says what the problem is, and leaves the order number out."""
+    problem = next((each for each in PROBLEMS if each in prompt), "question")
+    return f"Hello and welcome, the customer has a {problem} and the agent helps."
 
 
 def conversation(number: int) -> Record:
@@ -95,7 +72,7 @@ class World:
             "model": {"base": str(self.base)},
             "report": False,
         }
-        summarize(SummarizeConfig.model_validate(config | keys), stand_in(Writer()))
+        summarize(SummarizeConfig.model_validate(config | keys), stand_in(TextEngine(summary_of)))
         if name:
             return []
         return read_lines(output / "parts" / "part-00000.jsonl")
