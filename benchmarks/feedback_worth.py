@@ -1,4 +1,4 @@
-"""How much feedback is enough: a planted preference, learned from more and more edits.
+"""Simulate how much feedback is enough: a planted preference, learned from more and more edits.
 
 Generated agents always add the number that the customer gave and cut the greeting. A starting
 adapter greets and names no number. `recap`'s own training goes on from it with some edits, and the

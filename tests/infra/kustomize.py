@@ -52,7 +52,7 @@ class Template:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether it is to have one where its cluster has any."""
+        """True if it is to have one where its cluster has any."""
         return self.command != "watch"
 
     @property
@@ -115,7 +115,7 @@ def templates(manifests: list[Manifest]) -> Iterator[Template]:
 
 
 def with_gpu(manifests: list[Manifest]) -> list[Template]:
-    """What runs recap on a GPU: trainings and nights."""
+    """The workloads that run recap on a GPU: trainings and nights."""
     return [each for each in templates(manifests) if each.has_gpu]
 
 

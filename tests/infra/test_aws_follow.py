@@ -1,4 +1,4 @@
-"""What follows the nights on AWS: each is watched, and each week a challenger is judged."""
+"""Claims about what follows nights on AWS: a watch of each, and each week a challenger."""
 
 import json
 import re
