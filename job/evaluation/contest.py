@@ -25,7 +25,7 @@ from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.served import champion_candidate, cleaned_for, system_of
 from job.evaluation.systems import BASE, CHAMPION, TUNED, Scored, System
 from job.evaluation.win_rate import PairsResult, agreement_name, compare_on_pairs, with_pairs
-from job.inference.from_disk import Candidate, Folders, Results, summarize_candidates
+from job.inference.from_disk import Candidate, Place, Results, summarize_candidates
 from job.inference.open import fetch_with_adapter
 from job.inference.taken import fill, serving_of
 from job.model.fetch import Adapter
@@ -89,7 +89,7 @@ def summarize_rivals(
     judged: Candidate | None,
     conversations: Sequence[Conversation],
     raw: Sequence[Conversation],
-    folders: Folders,
+    place: Place,
 ) -> Rivals:
     """Summarize the same conversations with the champion, and older test sets and pairs with both.
 
@@ -111,8 +111,8 @@ def summarize_rivals(
         return _without_rival(contest, opponent, why)
     try:
         if judged is None:
-            judged = _alone(contest, conversations, raw, folders)
-        return _summarize(contest, adapter, judged, raw, folders)
+            judged = _alone(contest, conversations, raw, place)
+        return _summarize(contest, adapter, judged, raw, place)
     except RetryError:
         raise
     except RecapError as error:
@@ -183,28 +183,28 @@ def _summarize(
     adapter: Adapter | None,
     judged: Candidate,
     raw: Sequence[Conversation],
-    folders: Folders,
+    place: Place,
 ) -> Rivals:
     """Summarize with the champion, or with the base alone if `adapter` is None."""
     storage = contest.config.storage
     candidates = []
     if adapter is not None:
-        candidates.append(champion_candidate(adapter, judged, raw, storage, folders.cache))
+        candidates.append(champion_candidate(adapter, judged, raw, storage, place.cache))
     cleaned = {}
     for older in contest.older if adapter is not None else ():
         if older.conversations:
             steps = judged.wish.reading.steps(judged.model.prompt.cleaning)
             cleaned[older.name] = clean_all(older.conversations, steps)
             own = replace(judged, conversations=cleaned[older.name])
-            both = _both(own, adapter, older.name, older.conversations, contest, folders)
+            both = _both(own, adapter, older.name, older.conversations, contest, place)
             candidates += both
     pairs = contest.pairs
     if pairs is not None and not (pairs.why or pairs.leaks):
         steps = judged.wish.reading.steps(judged.model.prompt.cleaning)
         own = replace(judged, conversations=[clean(each, steps) for each in pairs.conversations])
-        candidates += _both(own, adapter, EDITS, pairs.conversations, contest, folders)
+        candidates += _both(own, adapter, EDITS, pairs.conversations, contest, place)
 
-    found = summarize_candidates(candidates, folders)
+    found = summarize_candidates(candidates, place)
     sets = []
     for older in contest.older:
         if older.name not in cleaned:
@@ -227,14 +227,14 @@ def _both(
     where: str,
     raw: Sequence[Conversation],
     contest: Contest,
-    folders: Folders,
+    place: Place,
 ) -> list[Candidate]:
     """Return the judged one and its opponent on other conversations, which `raw` has uncleaned."""
     own = replace(own, name=_on(where, TUNED))
     if adapter is None:
         alone = replace(own.model, adapter=None, adapter_digest=None)
         return [own, replace(own, name=_on(where, BASE), model=alone)]
-    theirs = champion_candidate(adapter, own, raw, contest.config.storage, folders.cache)
+    theirs = champion_candidate(adapter, own, raw, contest.config.storage, place.cache)
     return [own, replace(theirs, name=_on(where, CHAMPION))]
 
 
@@ -261,7 +261,7 @@ def _alone(
     contest: Contest,
     conversations: Sequence[Conversation],
     raw: Sequence[Conversation],
-    folders: Folders,
+    place: Place,
 ) -> Candidate:
     """Return the champion as a night with this config would serve it."""
     config = contest.config
@@ -270,7 +270,7 @@ def _alone(
     uri = contest.champion.adapter.uri
     named = config.model_copy(update={"adapter": uri, "summaries": None})
     filled = fill(named, serving_of(contest.champion.pointer))
-    model = fetch_with_adapter(uri, filled.config.model, config.storage, folders.cache)
+    model = fetch_with_adapter(uri, filled.config.model, config.storage, place.cache)
     wish = filled.wish()
     return Candidate(CHAMPION, model, wish, cleaned_for(model, wish, conversations, raw))
 

@@ -44,7 +44,7 @@ from job.evaluation.result import Evaluation
 from job.evaluation.served import Served, serve_judged
 from job.evaluation.systems import GIVEN, TUNED, Scored, System
 from job.inference.choose import check_installed
-from job.inference.from_disk import Candidate, Folders
+from job.inference.from_disk import Candidate, Place
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
 from job.inference.serving import differences
 from job.inference.taken import Filled, departures_of_config, fill, serving_of
@@ -80,13 +80,13 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     if model is not None and departures_of_config(model.filled, model.fetched.prompt.cleaning):
         contest = replace(contest, champion=replace(contest.champion, is_served_otherwise=True))
     with work_folder(config.run) as work:
-        folders = Folders(work, cache_folder())
+        place = Place(work, cache_folder())
         judged = _judged(model, conversations)
         if judged is None or model is None:
             served = Served([_given(config, everything, conversations)])
         else:
-            served = _summarize(config, judged, model.adapter.uri, folders)
-        rivals = summarize_rivals(contest, judged, conversations, chosen, folders)
+            served = _summarize(config, judged, model.adapter.uri, place)
+        rivals = summarize_rivals(contest, judged, conversations, chosen, place)
         systems = [*served.systems, *rivals.champion, *others]
         options = config.evaluation
         scored = evaluate(systems, conversations, options, references, models)
@@ -204,11 +204,11 @@ def _judged(model: _Model | None, conversations: Sequence[Conversation]) -> Cand
     return Candidate(TUNED, model.fetched, model.filled.wish(), conversations)
 
 
-def _summarize(config: EvaluateConfig, judged: Candidate, origin: str, folders: Folders) -> Served:
+def _summarize(config: EvaluateConfig, judged: Candidate, origin: str, place: Place) -> Served:
     """Summarize with the adapter, and without it if it is to be compared with its base."""
     event("loading", base=judged.model.base.uri, adapter=origin)
     with heartbeat("summarizing"):
-        return serve_judged(judged, needs_base(config), origin, folders)
+        return serve_judged(judged, needs_base(config), origin, place)
 
 
 def _departures(model: _Model | None, served: Served) -> list[str]:

@@ -13,7 +13,7 @@ from job.conversations.cleaning import clean
 from job.conversations.record import Conversation
 from job.evaluation.result import Kind
 from job.evaluation.systems import BASE, CHAMPION, TUNED, System
-from job.inference.from_disk import Candidate, Folders, Summarized, summarize_candidates
+from job.inference.from_disk import Candidate, Place, Summarized, summarize_candidates
 from job.inference.open import FetchedModel, fetch_with_adapter
 from job.inference.serving import AS_TRAINED, Serving, ServingWish
 from job.inference.taken import judged_serving, wish_as_judged
@@ -35,7 +35,7 @@ class Served:
     weights: WeightsInMemory | None = None
 
 
-def serve_judged(judged: Candidate, with_base: bool, origin: str, folders: Folders) -> Served:
+def serve_judged(judged: Candidate, with_base: bool, origin: str, place: Place) -> Served:
     """Summarize with the judged adapter, and with its base alone if wanted.
 
     Both share one loaded base unless the adapter is merged into it. Raise what
@@ -45,7 +45,7 @@ def serve_judged(judged: Candidate, with_base: bool, origin: str, folders: Folde
     if with_base:
         alone = replace(judged.model, adapter=None, adapter_digest=None)
         candidates.append(replace(judged, name=BASE, model=alone))
-    found = summarize_candidates(candidates, folders)
+    found = summarize_candidates(candidates, place)
     systems = [system_of(TUNED, found[TUNED], origin)]
     if with_base:
         systems.append(system_of(BASE, found[BASE], judged.model.base.uri))

@@ -33,6 +33,12 @@ def visible_gpus(environment: Mapping[str, str], count: Callable[[], int]) -> li
     return names[:number]
 
 
+def gpus_of_ranks(environment: Mapping[str, str], count: Callable[[], int]) -> list[str]:
+    """Return the GPUs of all training processes of this machine, as `visible_gpus` names them."""
+    ranks = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    return visible_gpus(environment, count)[:ranks]
+
+
 def is_mig(name: str) -> bool:
     """Return True if this is the name of a MIG device, a part of a GPU."""
     return name.startswith("MIG-")

@@ -46,7 +46,7 @@ def _summarize(request: Request) -> Results:
         tokenizer = load_tokenizer(folder, candidate.wish.section.trust_remote_code)
         model = replace(candidate.model, tokenizer=tokenizer)
         group.append(replace(candidate, model=model))
-    return summarize_group(group, request.cache)
+    return summarize_group(group, request.cache, has_bar=request.has_bar)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Candidates that are served alike share one loaded base. Where vLLM may serve, they are summarized in
 a process of its own: vLLM takes what memory of the GPU is free when it starts, gives it back only
-with its process, and brings a torch.distributed along that has no place in a training.
+with its process, and brings a torch.distributed along that has no place in a training. Where
+several GPUs are free, each has such a process, with a share of the conversations.
 """
 
 import os
@@ -40,6 +41,8 @@ from job.prompt.template import prompt_digest
 from job.safe_path import safe_variables
 from job.telemetry import event
 
+WORTH_A_PROCESS = 32  # conversations of all candidates: fewer take no longer than to load a model
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -71,26 +74,33 @@ Results = dict[str, Summarized]
 
 
 @dataclass(frozen=True)
-class Folders:
-    """The folder of this run for passing things on, and the one in which adapters are merged."""
+class Place:
+    """Where candidates are summarized: folders and GPUs.
+
+    `work` is the folder of this run for passing things on, and in `cache` adapters are merged.
+    `gpus` are those that may be used at once, as CUDA_VISIBLE_DEVICES names them; with none or one,
+    what this process sees is used.
+    """
 
     work: Path
     cache: Path
+    gpus: Sequence[str] = ()
 
 
-def summarize_candidates(candidates: Sequence[Candidate], folders: Folders) -> Results:
+def summarize_candidates(candidates: Sequence[Candidate], place: Place) -> Results:
     """Return the summaries of each candidate by its name.
 
     A conversation that breaks the engine gets an empty summary. Raise ConfigError if a model does
-    not fit into memory or cannot be served, RetryError if a GPU fails, RecapError if the process
+    not fit into memory or cannot be served, RetryError if a GPU fails, RecapError if a process
     that summarizes dies.
     """
     found: Results = {}
     for group in _groups(candidates):
-        if group[0].wish.engine != "transformers" and is_installed():
-            found |= summarize_in_child(group, folders)
+        shares = shares_of(group, place.gpus)
+        if len(shares) > 1 or (group[0].wish.engine != "transformers" and is_installed()):
+            found |= _put_together(group, shares, summarize_in_children(shares, place))
         else:
-            found |= summarize_group(group, folders.cache)
+            found |= summarize_group(group, place.cache)
             free_memory()
     return {candidate.name: found[candidate.name] for candidate in candidates}
 
@@ -117,11 +127,14 @@ def _share_a_base(one: Candidate, other: Candidate) -> bool:
 
 
 def summarize_group(
-    group: Group, cache: Path, clock: Callable[[], float] = time.monotonic
+    group: Group,
+    cache: Path,
+    clock: Callable[[], float] = time.monotonic,
+    has_bar: bool = True,
 ) -> Results:
     """Load what the candidates share, and summarize with each in this process.
 
-    Logs after each but the last how long the others take.
+    Logs after each but the last how long the others take. `has_bar` shows the progress of each.
     """
     first = group[0]
     opened = open_engine(first.model, first.wish, cache)
@@ -134,7 +147,7 @@ def summarize_group(
             assert opened.with_adapter is not None, "merged weights are of one adapter"
             engine = opened.with_adapter(candidate.model.adapter)
         start = clock()
-        found[candidate.name] = _summarize(candidate, engine, opened)
+        found[candidate.name] = _summarize(candidate, engine, opened, has_bar)
         pace.add(len(candidate.conversations), clock() - start)
         left -= len(candidate.conversations)
         seconds = pace.seconds_for(left)
@@ -143,7 +156,9 @@ def summarize_group(
     return found
 
 
-def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Summarized:
+def _summarize(
+    candidate: Candidate, engine: Engine, opened: OpenedEngine, has_bar: bool
+) -> Summarized:
     model = candidate.model
     generation = candidate.wish.generation
     reading = candidate.wish.reading
@@ -152,7 +167,8 @@ def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Su
         model.prompt, model.tokenizer, input_budget(engine.context_tokens, generation)
     )
     reader = Reader(encoder, reading.long_conversations, make_redactor(reading.redaction))
-    with summarizing_bar(len(candidate.conversations), candidate.name) as done:
+    shown = len(candidate.conversations) if has_bar else 0
+    with summarizing_bar(shown, candidate.name) as done:
         summaries = summarize_conversations(
             candidate.conversations, engine, reader, generation, done
         )
@@ -164,7 +180,72 @@ def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Su
     return Summarized(summaries, serving, opened.weights)
 
 
-# The other process. What passes between the two are pickles in a folder of this run.
+# Shares: each candidate has its part of the conversations in each.
+
+
+@dataclass(frozen=True)
+class Share:
+    """A group with some of its conversations, and the GPUs that a process of its own is to see.
+
+    `rows` has the places of the conversations among all, by the candidates' names. With no `gpus`,
+    the process sees what this one does.
+    """
+
+    group: Group
+    rows: Mapping[str, Sequence[int]]
+    gpus: Sequence[str] = ()
+
+
+def shares_of(group: Group, gpus: Sequence[str]) -> list[Share]:
+    """Return a share for as many GPUs as are worth a process, or one with everything.
+
+    All have like numbers of long conversations and of short ones.
+    """
+    size = group[0].wish.tensor_parallel
+    most = sum(len(each.conversations) for each in group)
+    count = max(1, min(len(gpus) // size, most // WORTH_A_PROCESS))
+    shares = []
+    for number in range(count):
+        rows = {each.name: _longest_first(each)[number::count] for each in group}
+        part = [
+            replace(each, conversations=[each.conversations[row] for row in rows[each.name]])
+            for each in group
+        ]
+        own = gpus[number * size : (number + 1) * size] if count > 1 else ()
+        shares.append(Share(part, rows, own))
+    return shares
+
+
+def _longest_first(candidate: Candidate) -> list[int]:
+    sizes = [sum(len(turn.text) for turn in each.turns) for each in candidate.conversations]
+    return sorted(range(len(sizes)), key=lambda row: -sizes[row])
+
+
+def _put_together(group: Group, shares: Sequence[Share], parts: Sequence[Results]) -> Results:
+    """Return the results of a group from those of its shares."""
+    return {each.name: _of_all(each, shares, parts) for each in group}
+
+
+def _of_all(candidate: Candidate, shares: Sequence[Share], parts: Sequence[Results]) -> Summarized:
+    name = candidate.name
+    count = len(candidate.conversations)
+    texts = [""] * count
+    reasons: list[str | None] = [None] * count
+    read = list(candidate.conversations)
+    is_redacted = False
+    for share, part in zip(shares, parts, strict=True):
+        summaries = part[name].summaries
+        is_redacted = summaries.read is not None
+        for place, row in enumerate(share.rows[name]):
+            texts[row] = summaries.texts[place]
+            reasons[row] = summaries.finish_reasons[place]
+            if summaries.read is not None:
+                read[row] = summaries.read[place]
+    first = parts[0][name]
+    return replace(first, summaries=Summaries(texts, reasons, read if is_redacted else None))
+
+
+# The other processes. What passes between them and this one are pickles in a folder of this run.
 
 
 @dataclass(frozen=True)
@@ -174,6 +255,7 @@ class Request:
     group: Group
     tokenizers: Mapping[str, str]  # their folders, by the candidates' names
     cache: Path
+    has_bar: bool
 
 
 @dataclass(frozen=True)
@@ -184,31 +266,53 @@ class Failed:
     no_memory: bool
 
 
-def summarize_in_child(group: Group, folders: Folders) -> Results:
-    """Do what `summarize_group` does in another process, which ends with this one.
+def summarize_in_children(shares: Sequence[Share], place: Place) -> list[Results]:
+    """Do what `summarize_group` does in a process for each share, which ends with this one.
 
-    Raise the error that it ended with, and RecapError if it died without one.
+    Raise the error that one ended with, and RecapError if it died without one.
     """
-    request = folders.work / "candidates.pickle"
-    result = folders.work / "summaries.pickle"
-    result.unlink(missing_ok=True)
-    tokenizers = {each.name: str(each.model.tokenizer.name_or_path) for each in group}
-    bare = [replace(each, model=replace(each.model, tokenizer=None)) for each in group]
-    request.write_bytes(pickle.dumps(Request(bare, tokenizers, folders.cache)))
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, share in enumerate(shares):
+            processes.append(_start(share, number, place))
+        return [
+            _result(_result_file(place, number), process.wait())
+            for number, process in enumerate(processes)
+        ]
+    finally:
+        # After a stop signal, or the failure of another. They keep nothing worth waiting for.
+        for process in processes:
+            process.kill()
+            process.wait()
 
-    command = [sys.executable, "-m", "job.inference.child", str(request), str(result)]
+
+def _start(share: Share, number: int, place: Place) -> "subprocess.Popen[bytes]":
+    """Start the process of a share."""
+    request = place.work / f"candidates-{number}.pickle"
+    result = _result_file(place, number)
+    result.unlink(missing_ok=True)
+    tokenizers = {each.name: str(each.model.tokenizer.name_or_path) for each in share.group}
+    bare = [replace(each, model=replace(each.model, tokenizer=None)) for each in share.group]
+    asked = Request(bare, tokenizers, place.cache, has_bar=number == 0)
+    request.write_bytes(pickle.dumps(asked))
+
     kept = variables_of_no_rank(os.environ)
     environment = kept | safe_variables(kept)
-    process = subprocess.Popen([*command, str(os.getpid())], env=environment)
-    try:
-        code = process.wait()
-    finally:
-        # After a stop signal. It keeps nothing that is worth waiting for.
-        process.kill()
-        process.wait()
-    if not result.is_file():
+    if share.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    command = [sys.executable, "-m", "job.inference.child", str(request), str(result)]
+    return subprocess.Popen([*command, str(os.getpid())], env=environment)
+
+
+def _result_file(place: Place, number: int) -> Path:
+    return place.work / f"summaries-{number}.pickle"
+
+
+def _result(file: Path, code: int) -> Results:
+    """Return what a process that ended with `code` has written; raise its error."""
+    if not file.is_file():
         raise RecapError(_why_dead(code))
-    found: Results | Failed = pickle.loads(result.read_bytes())
+    found: Results | Failed = pickle.loads(file.read_bytes())
     if isinstance(found, Failed):
         raise found.error from (MemoryError(str(found.error)) if found.no_memory else None)
     return found

@@ -4,6 +4,7 @@ The memory of the training is free by then, so that another engine and other wei
 here is a reason for an adapter without scores, never for a run without an adapter.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from job.config.gate_mistakes import needs_base
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation
 from job.conversations.redaction import make_redactor
+from job.environment import count_gpus
 from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
 from job.evaluation.contest import Contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, evaluate
@@ -26,9 +28,10 @@ from job.evaluation.metrics.named_models import compare_with_labels, fetch_model
 from job.evaluation.result import NotScored
 from job.evaluation.served import serve_judged
 from job.evaluation.systems import TUNED, Scored, System
+from job.gpus.visible import gpus_of_ranks
 from job.identity import json_digest
 from job.inference.choose import check_installed, serving_in_memory
-from job.inference.from_disk import Candidate, Folders
+from job.inference.from_disk import Candidate, Place
 from job.inference.open import model_on_disk
 from job.inference.reader import Reader
 from job.inference.serving import Reading, ServingWish
@@ -120,10 +123,10 @@ def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
     others = read_others(options.others, storage, conversations)
 
     judged = judged_candidate(run, adapter_folder(run), conversations)
-    folders = Folders(run.work, run.work)
-    served = serve_judged(judged, needs_base(run.config), "this training", folders)
+    place = Place(run.work, run.work, gpus_of_ranks(os.environ, count_gpus))
+    served = serve_judged(judged, needs_base(run.config), "this training", place)
     contest = replace(contest, models=models)
-    rivals = summarize_rivals(contest, judged, conversations, examples.uncleaned, folders)
+    rivals = summarize_rivals(contest, judged, conversations, examples.uncleaned, place)
     references = all_references(examples.train)
     systems = [*served.systems, *rivals.champion, *as_trained, *others]
     scored = evaluate(systems, conversations, options, references, models)

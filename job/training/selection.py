@@ -4,6 +4,7 @@ After the training, its candidates summarize a sample of validation conversation
 serve, and the one with the best mean of the metric becomes the adapter.
 """
 
+import os
 import shutil
 import sys
 import traceback
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.conversations.record import Conversation
+from job.environment import count_gpus
 from job.errors import DataError, RetryError
 from job.evaluation.bootstrap import Interval, mean_intervals
 from job.evaluation.evaluate import NO_MODELS, SEED
@@ -27,7 +29,8 @@ from job.evaluation.metrics.named_models import fetch_models
 from job.evaluation.score import score_systems
 from job.evaluation.selection import CandidateScore, SelectionCurve
 from job.evaluation.systems import System
-from job.inference.from_disk import Folders, Summarized, summarize_candidates
+from job.gpus.visible import gpus_of_ranks
+from job.inference.from_disk import Place, Summarized, summarize_candidates
 from job.inference.summaries import Summaries
 from job.model.adapter_files import ADAPTER_WEIGHTS
 from job.model.files import ADAPTER_CONFIG
@@ -88,7 +91,8 @@ def summarize_with_each(
     found: dict[str, Summarized] = {}
     for group in groups:
         with TemporaryDirectory(dir=run.work) as cache:
-            found |= summarize_candidates(group, Folders(run.work, Path(cache)))
+            place = Place(run.work, Path(cache), gpus_of_ranks(os.environ, count_gpus))
+            found |= summarize_candidates(group, place)
     return {step: found[name].summaries for step, name in names.items()}
 
 

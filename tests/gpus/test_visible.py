@@ -2,7 +2,7 @@
 
 import pytest
 
-from job.gpus.visible import visible_gpus
+from job.gpus.visible import gpus_of_ranks, visible_gpus
 
 MIG = "MIG-1f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
 OTHER_MIG = "MIG-2f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
@@ -26,3 +26,15 @@ OTHER_MIG = "MIG-2f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
 )
 def test_gpus_have_the_names_by_which_a_worker_can_select_them(environment, count, names):
     assert visible_gpus(environment, lambda: count) == names
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ["0"]),
+        ({"LOCAL_WORLD_SIZE": "2"}, ["0", "1"]),
+        ({"LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "5,7,2"}, ["5", "7"]),
+    ],
+)
+def test_each_rank_of_this_machine_has_a_gpu(environment, expected):
+    assert gpus_of_ranks(environment, lambda: 3) == expected

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, RecapError
 from job.inference import from_disk
 from job.inference import open as opening
-from job.inference.from_disk import Candidate, Folders, Results, summarize_candidates
+from job.inference.from_disk import Candidate, Place, Results, summarize_candidates
 from job.inference.open import FetchedModel, fetch_with_adapter
 from job.inference.serving import ServingWish
 from tests.adapters import publish_adapter
@@ -71,8 +71,8 @@ def alone(model: FetchedModel) -> FetchedModel:
     return replace(model, adapter=None, adapter_digest=None)
 
 
-def folders(path: Path) -> Folders:
-    return Folders(path, path)
+def folders(path: Path, gpus: Sequence[str] = ()) -> Place:
+    return Place(path, path, gpus)
 
 
 def texts(found: Results) -> list[list[str]]:
@@ -183,3 +183,55 @@ def test_a_process_that_dies_is_an_error_and_leaves_nothing(
     with pytest.raises(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     assert process.returncode == -signal.SIGKILL
+
+
+def many(model: FetchedModel, words: Sequence[int], **wish: Any) -> Candidate:
+    """Return a candidate with a conversation of as many words as each number says."""
+    conversations = [
+        Conversation(f"c{n}", (Turn("customer", "late " * n),), Source("in.jsonl", n))
+        for n in words
+    ]
+    return Candidate("tuned", model, replace(WISH, **wish), conversations)
+
+
+def test_each_gpu_gets_a_like_share(model):
+    sizes = [len(each) for each in shares_in_words(many(model, range(1, 101)), ["0", "1", "5"])]
+    assert sizes == [34, 33, 33]
+    first, second, third = shares_in_words(many(model, range(1, 101)), ["0", "1", "5"])
+    assert max(map(sum, (first, second, third))) - min(map(sum, (first, second, third))) <= 100
+    assert sorted([*first, *second, *third]) == list(range(1, 101))
+
+
+def shares_in_words(candidate: Candidate, gpus: Sequence[str]) -> list[list[int]]:
+    shares = from_disk.shares_of([candidate], gpus)
+    return [[each.source.line for each in share.group[0].conversations] for share in shares]
+
+
+@pytest.mark.parametrize(
+    ("conversations", "gpus", "size", "expected"),
+    [
+        (100, [], 1, [()]),
+        (100, ["7"], 1, [()]),
+        (40, ["0", "1"], 1, [()]),
+        (64, ["GPU-a", "GPU-b"], 1, [("GPU-a",), ("GPU-b",)]),
+        (1000, ["0", "1", "2", "3", "4"], 2, [("0", "1"), ("2", "3")]),
+    ],
+)
+def test_a_gpu_gets_a_process_where_that_is_worth_it(model, conversations, gpus, size, expected):
+    candidate = many(model, [1] * conversations, tensor_parallel=size)
+    assert [tuple(each.gpus) for each in from_disk.shares_of([candidate], gpus)] == expected
+
+
+@pytest.mark.quality
+def test_shares_of_several_gpus_are_put_together_in_order(model, other, tmp_path, capfd):
+    """Without GPUs, the processes find none of these names, and compute on the CPU."""
+    section = GenerationSection(max_new_tokens=8, deterministic=True)
+    group = [
+        replace(many(each, [n % 7 + 1 for n in range(34)], generation=section), name=name)
+        for name, each in {"tuned": model, "other": other}.items()
+    ]
+    together = summarize_candidates(group, folders(tmp_path))
+    capfd.readouterr()
+    shared = summarize_candidates(group, folders(tmp_path, ["0", "1"]))
+    assert capfd.readouterr().err.count('"message": "engine"') == 2
+    assert shared == together

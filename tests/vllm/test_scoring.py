@@ -11,7 +11,7 @@ import pytest
 
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError
-from job.inference.from_disk import Candidate, Folders, summarize_candidates
+from job.inference.from_disk import Candidate, Place, summarize_candidates
 from job.inference.reader import Reader
 from job.inference.serving import ServingWish
 from job.inference.summaries import input_budget, summarize_conversations
@@ -33,7 +33,7 @@ def test_adapter_and_base_share_one_process_of_vllm(fetched, engine, tmp_path):
             Candidate("base", alone, wish, CONVERSATIONS),
             Candidate("tuned", fetched, wish, CONVERSATIONS),
         ],
-        Folders(tmp_path, tmp_path),
+        Place(tmp_path, tmp_path),
     )
     assert not psutil.Process(os.getpid()).children(recursive=True)
     assert found["tuned"].serving.engine == "vllm"
@@ -54,14 +54,14 @@ def test_what_vllm_cannot_serve_is_an_error_of_the_config(fetched, tmp_path):
     wish = ServingWish(section, SETTINGS, "vllm")
     candidate = Candidate("tuned", fetched, wish, CONVERSATIONS)
     with pytest.raises(ConfigError, match="eager is transformers'"):
-        summarize_candidates([candidate], Folders(tmp_path, tmp_path))
+        summarize_candidates([candidate], Place(tmp_path, tmp_path))
 
 
 def test_what_was_judged_with_vllm_departs_where_it_cannot_serve(fetched, tmp_path: Path):
     section = SECTION.model_copy(update={"attention": "eager"})
     wish = ServingWish(section, SETTINGS, "vllm", taken=frozenset({"engine"}))
     candidate = Candidate("tuned", fetched, wish, CONVERSATIONS)
-    found: Any = summarize_candidates([candidate], Folders(tmp_path, tmp_path))
+    found: Any = summarize_candidates([candidate], Place(tmp_path, tmp_path))
     assert found["tuned"].serving.engine == "transformers"
 
 
