@@ -74,10 +74,10 @@ class PairsSection(Section):
     """Held-out corrections: which of two adapters agents would have kept."""
 
     input: Uris = Field(
-        description="Pairs as recap feedback writes them: JSON lines with turns, chosen (the "
-        "agent's edit) and rejected (what was shown). It is a file such as …/pairs/test.jsonl, or "
-        "a list of files. None of their conversations may be in the training data, exactly or "
-        "nearly."
+        description="Pairs as recap feedback writes them: turns, chosen (the agent's edit) and "
+        "rejected (what was shown); TRL's and OpenAI's formats are read, too. It is a file such as "
+        "…/pairs/test.jsonl, or a list of files. None of their conversations may be in the "
+        "training data, exactly or nearly."
     )
     min_win_rate: float = Field(
         0.5,

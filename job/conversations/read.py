@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from job.storage.open import InputFile
 
 SHOWN_REJECTS = 20
+SHOWN_OF_A_WRONG_INPUT = 3  # if each record of an input is rejected for the same
 NUMBER = re.compile(r"\d+")
 DERIVED_ID_CHARACTERS = 16
 LINES_OF_A_URI = 1 << 40  # more than any file has
@@ -121,6 +122,8 @@ def _rejected(rejects: Sequence[Reject], records: int) -> list[str]:
     lines = [f"{len(rejects)} of {records} records are no conversations; mend or remove them:"]
     largest = sorted(kinds.values(), key=lambda some: -len(some))[:SHOWN_REJECTS]
     shown = SHOWN_REJECTS // len(largest)
+    if len(kinds) == 1 and len(rejects) == records:
+        shown = SHOWN_OF_A_WRONG_INPUT
     like_these = "" if len(kinds) == 1 else " like this"
     for some in largest:
         lines += [f"  {reject}" for reject in some[:shown]]

@@ -113,13 +113,17 @@ def canonical_role(turn: Turn) -> str:
     return "system" if name == "developer" else ALIASES.get(name, turn.role)
 
 
-def transcript_of_message(message: str, reading: ReadingSection) -> Transcript:
+def transcript_of_message(
+    message: str, reading: ReadingSection, where: str = "the user's message"
+) -> Transcript:
     """Return the transcript that a user's message or a prompt is, behind an instruction perhaps."""
     try:
         return read_transcript(without_preface(message, reading), reading)
     except RecordError as error:
-        what = "the user's message, the transcript with data.reference: last_assistant"
-        raise RecordError(f"{what}: {error.detail}") from error
+        key = ""
+        if reading.reference == "last_assistant":
+            key = " (data.reference: last_assistant)"
+        raise RecordError(f"{where} is read as the transcript{key}: {error.detail}") from error
 
 
 def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcript:

@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 from job.config.data_sections import ReadingSection
 from job.config.gate_sections import MIN_CONVERSATIONS, PairsSection
 from job.config.sections import StorageSection, as_list
-from job.conversations.draft import RecordError
-from job.conversations.read import read_json_lines, read_strictly
-from job.conversations.record import Conversation, Source
+from job.conversations.formats.judged import NAME_ANSWERS
+from job.conversations.read import read_strictly
+from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, content_digest, find_repeats
 from job.errors import DataError, RecapError, RetryError
 from job.evaluation.evaluate import SEED
 from job.evaluation.words import words
 from job.printable import number_of
-from job.storage.open import list_inputs
+from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
 
 PAIRS = "held-out pairs"  # their name among the inputs of an evaluation
 MAX_NAMED = 5  # ids in a message
-WANTED = "wanted JSON lines with turns, chosen and rejected, as `recap feedback` writes pairs"
+WANTED = "held-out pairs have chosen and rejected, as pairs/ of `recap feedback`"
 
 
 class HeldOutPair(NamedTuple):
@@ -80,20 +80,26 @@ def read_held_out_pairs(
     Raise DataError for a row that is no pair, MissingError if no file is there.
     """
     files = list_inputs(as_list(section.input), storage, Selection.of(reading))
-    rows: dict[Source, tuple[str, str]] = {}
-    for file in files:
-        for source, record in read_json_lines(file):
-            rows[source] = _texts(source, record)
-    conversations = read_strictly(files, pairs_reading(reading))
-    grouped = _group(conversations, rows)
+    conversations = read_pairs(files, reading)
+    grouped = _group(conversations)
     leaks = find_repeats(train, grouped.conversations)
     return _choose(HeldOutPairs(grouped.conversations, grouped.pairs, leaks), max_conversations)
 
 
-def pairs_reading(reading: ReadingSection) -> ReadingSection:
-    """Return how pairs are read: in recap's own form, whatever the columns of other data are."""
-    own: dict[str, Any] = {"format": "recap", "columns": {}, "turns": {}, "reference": "summary"}
-    return reading.model_copy(update=own)
+def read_pairs(files: Iterable[InputFile], reading: ReadingSection) -> list[Conversation]:
+    """Return the conversations of pairs, each with both answers.
+
+    Their format is found by their keys, whatever the columns of other data are. Raise DataError for
+    a row that is no pair.
+    """
+    own: dict[str, Any] = {"format": "auto", "columns": {}, "turns": {}, "reference": "summary"}
+    try:
+        return read_strictly(files, reading.model_copy(update=own), judged="pairs")
+    except DataError as error:
+        message = str(error)
+        for no_remedy in (NAME_ANSWERS["pairs"], "correct data.columns.chosen"):
+            message = message.replace(no_remedy, WANTED)
+        raise DataError(message) from error
 
 
 def find_held_out_pairs(
@@ -136,35 +142,22 @@ def named(leaks: Sequence[Overlap]) -> str:
     return "; ".join(shown + ["…"] * (len(leaks) > MAX_NAMED))
 
 
-def _texts(source: Source, record: Any) -> tuple[str, str]:
-    """Return the chosen and the rejected text of a row."""
-    if isinstance(record, RecordError):
-        raise DataError(f"{source}: {record.detail}; {WANTED}")
-    if not isinstance(record, dict):
-        raise DataError(f"{source}: got {type(record).__name__}; {WANTED}")
-    chosen = record.get("chosen")
-    rejected = record.get("rejected")
-    if not isinstance(chosen, str) or not isinstance(rejected, str):
-        keys = ", ".join(map(str, record)) or "none"
-        raise DataError(f"{source}: got the keys {keys}; {WANTED}")
-    if not words(chosen):
-        raise DataError(f"{source}: chosen has no word; wanted the text that an agent made")
-    return chosen, rejected
-
-
-def _group(
-    conversations: Sequence[Conversation], rows: dict[Source, tuple[str, str]]
-) -> HeldOutPairs:
-    """Return the pairs by their different conversations."""
+def _group(conversations: Sequence[Conversation]) -> HeldOutPairs:
+    """Return the pairs by their different conversations. Raise DataError for one without a word."""
     different: list[Conversation] = []
     numbers: dict[str, int] = {}
     pairs = []
     for conversation in conversations:
+        chosen, rejected = (answer.text for answer in conversation.answers)
+        if not words(chosen):
+            raise DataError(
+                f"{conversation.source}: chosen has no word; wanted the text that an agent made"
+            )
         digest = content_digest(conversation)
         if digest not in numbers:
             numbers[digest] = len(different)
             different.append(conversation)
-        pairs.append(HeldOutPair(numbers[digest], *rows[conversation.source]))
+        pairs.append(HeldOutPair(numbers[digest], chosen, rejected))
     return HeldOutPairs(different, pairs)
 
 

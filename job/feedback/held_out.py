@@ -21,10 +21,10 @@ from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import compare
 from job.errors import DamagedError, ForbiddenError, MissingError
-from job.evaluation.held_out_pairs import PAIRS, pairs_reading
+from job.evaluation.held_out_pairs import PAIRS, read_pairs
 from job.model.fetch import read_adapter
 from job.storage.folders import read_manifest
-from job.storage.open import list_inputs, open_store
+from job.storage.open import InputFile, list_inputs, open_store
 from job.storage.selection import Selection
 from job.telemetry import event
 
@@ -146,7 +146,8 @@ def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSe
         found = _read(as_list(section.input), config.data, storage)
         sets.append(EvaluationSet(f"{section.name} of {run}", found))
     if config.publish.pairs is not None:
-        found = _read(as_list(config.publish.pairs.input), pairs_reading(config.data), storage)
+        pairs = as_list(config.publish.pairs.input)
+        found = read_pairs(_files(pairs, config.data, storage), config.data)
         sets.append(EvaluationSet(f"{PAIRS} of {run}", found))
     return sets
 
@@ -163,13 +164,13 @@ def _sets_of_evaluation(source: str, storage: StorageSection) -> list[Evaluation
         )
     reading = ReadingSection.model_validate(facts["data"])
     run = f"evaluation {facts.get('run')}"
-    return [
-        EvaluationSet(
-            f"{name} of {run}",
-            _read(uris, pairs_reading(reading) if name == PAIRS else reading, storage),
+    sets = []
+    for name, uris in inputs.items():
+        read = read_pairs if name == PAIRS else read_strictly
+        sets.append(
+            EvaluationSet(f"{name} of {run}", read(_files(uris, reading, storage), reading))
         )
-        for name, uris in inputs.items()
-    ]
+    return sets
 
 
 def _read(
@@ -178,4 +179,8 @@ def _read(
     storage: StorageSection,
     judged: Judged | None = None,
 ) -> list[Conversation]:
-    return read_strictly(list_inputs(uris, storage, Selection.of(data)), data, judged)
+    return read_strictly(_files(uris, data, storage), data, judged)
+
+
+def _files(uris: Sequence[str], data: ReadingSection, storage: StorageSection) -> list[InputFile]:
+    return list_inputs(uris, storage, Selection.of(data))

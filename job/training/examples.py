@@ -18,7 +18,7 @@ from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
 from job.errors import DataError
-from job.evaluation.held_out_pairs import pairs_reading
+from job.evaluation.held_out_pairs import read_pairs
 from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
@@ -184,7 +184,7 @@ def _read_judging(
     """Return the conversations of older test sets and of held-out pairs, as they were read."""
     return [
         *read_strictly(files.get("regressions", ()), config.data),
-        *read_strictly(files.get("pairs", ()), pairs_reading(config.data)),
+        *read_pairs(files.get("pairs", ()), config.data),
     ]
 
 

@@ -307,6 +307,16 @@ def test_strict_reading_names_the_first_bad_records_of_each_kind(put):
     assert len(lines) == 13
 
 
+def test_strict_reading_names_few_records_of_a_wrong_input(put):
+    with pytest.raises(DataError) as caught:
+        read_strictly(
+            [put("a.jsonl", "".join(turns("hi", role="bot") + "\n" for _ in range(9)))], AUTO
+        )
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "9 of 9 records are no conversations; mend or remove them:"
+    assert (len(lines), lines[-1]) == (5, "  and 6 more")
+
+
 @pytest.mark.parametrize(
     "content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"", mtime=0)]
 )

@@ -149,7 +149,15 @@ def test_answers_that_begin_alike_keep_their_beginning(put):
     [
         (PAIRS["recap"] | {"chosen": 5}, "pairs", "chosen is a number, wanted text or a message"),
         ({"turns": OWN_TURNS, "chosen": "x"}, "pairs", "has no 'rejected'; found turns, chosen"),
-        ({"turns": OWN_TURNS, "summary": "x"}, "pairs", "has no 'chosen'"),
+        (
+            {"turns": OWN_TURNS, "summary": "x"},
+            "pairs",
+            "has no 'chosen'; found turns, summary; method: sft learns from references; pairs/ of",
+        ),
+        ({"turns": OWN_TURNS, "better": "x"}, "pairs", "{chosen: …, rejected: …})"),
+        (THUMBS["recap"], "pairs", "method: kto learns from thumbs; pairs/ of `recap feedback`"),
+        (PAIRS["recap"], "thumbs", "method: dpo learns from pairs; thumbs/ of `recap feedback`"),
+        (PAIRS["OpenAI"], "thumbs", "method: dpo learns from pairs; thumbs/ of `recap feedback`"),
         (
             PAIRS["TRL, messages"] | {"chosen": [says([{"type": "image_url", "image_url": {}}])]},
             "pairs",
@@ -166,7 +174,11 @@ def test_answers_that_begin_alike_keep_their_beginning(put):
             "rejected is a message by 'customer', wanted the assistant's",
         ),
         (in_text(), "pairs", "has no conversation: neither prompt, turns"),
-        (PAIRS["TRL, text"] | {"prompt": "Why is the sky blue"}, "pairs", "names a speaker"),
+        (
+            PAIRS["TRL, text"] | {"prompt": "Why is the sky blue"},
+            "pairs",
+            "line 1: prompt is read as the transcript: no line",
+        ),
         (PAIRS["TRL, text"] | {"prompt": None}, "pairs", "it has no turns"),
         (THUMBS["recap"] | {"label": "great"}, "thumbs", "label is great, wanted true or false"),
         ({"turns": OWN_TURNS, "completion": "x"}, "thumbs", "has no 'label'"),

@@ -253,6 +253,25 @@ def test_pairs_are_read_by_conversation_whatever_columns_the_data_has(write):
     assert found.pairs[0] == (0, edited(0), shown(0))
 
 
+def test_pairs_of_trl_and_openai_are_read(write):
+    talk = "Customer: My kettle leaks.\nAgent: We send a new one."
+    pairs = [
+        {"prompt": f"Summarize.\n{talk}", "chosen": "A new kettle.", "rejected": "A call."},
+        {
+            "input": {"messages": [{"role": "user", "content": talk}]},
+            "preferred_output": [{"role": "assistant", "content": "A new kettle."}],
+            "non_preferred_output": [{"role": "assistant", "content": "A call."}],
+        },
+        {
+            "chosen": f"{talk}\nSummary: A new kettle.",
+            "rejected": f"{talk}\nSummary: A call.",
+        },
+    ]
+    found = read(write(pairs))
+    assert found.pairs == [(0, "A new kettle.", "A call.")] * 3
+    assert [turn.role for turn in found.conversations[0].turns] == ["customer", "agent"]
+
+
 def test_a_sample_of_conversations_has_all_their_pairs(write):
     rows = [row(number) for number in range(20)]
     rows += [row(number, id=f"c-{number}-2", chosen="Another edit.") for number in range(20)]
@@ -269,9 +288,13 @@ def test_a_sample_of_conversations_has_all_their_pairs(write):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"id": "a", "turns": [], "chosen": "x"}, "got the keys id, turns, chosen; wanted JSON"),
-        ({"id": "a", "chosen": "!", "rejected": "b"}, "chosen has no word"),
-        (["a"], "got list; wanted JSON lines with turns, chosen and rejected"),
+        (
+            {"id": "a", "turns": [], "chosen": "x"},
+            "has no 'rejected'; found id, turns, chosen; held-out pairs have chosen and rejected",
+        ),
+        ({"id": "a", "turns": [], "summary": "x"}, "method: sft learns from references; pairs/ of"),
+        (row(0, chosen="!"), "chosen has no word"),
+        (["a"], "the record is text, wanted an object"),
         (row(0, turns=[]), "1 of 1 records are no conversations"),
     ],
 )
@@ -283,8 +306,11 @@ def test_a_row_that_is_no_pair_is_named_with_what_was_wanted(write, line, messag
 
 def test_broken_json_and_missing_files_are_errors_before_a_training(tmp_path):
     path = tmp_path / "test.jsonl"
-    path.write_text('{"id": \n')
-    with pytest.raises(DataError, match="as `recap feedback` writes pairs"):
+    path.write_text(json.dumps(row(1)) + '\n{"id": "a",\n')
+    with pytest.raises(DataError, match=r"test\.jsonl line 2: not JSON"):
+        read(PairsSection(input=str(path)))
+    path.write_text("id,summary\na,b\n")
+    with pytest.raises(DataError, match=r"no column 'chosen' .*; held-out pairs have chosen and"):
         read(PairsSection(input=str(path)))
     with pytest.raises(MissingError):
         read(PairsSection(input=str(tmp_path / "gone.jsonl")))

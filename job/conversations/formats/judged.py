@@ -38,6 +38,10 @@ from job.errors import DataError
 Record = Mapping[str, Any]
 
 ANSWER: Mapping[Judged, str] = {"pairs": "chosen", "thumbs": "completion"}
+NAME_ANSWERS: Mapping[Judged, str] = {
+    "pairs": "name the answers (data.columns: {chosen: …, rejected: …})",
+    "thumbs": "name the answers (data.columns: {completion: …, label: …})",
+}
 PROMPT = "prompt"
 OPENAI_INPUT = "input"
 OPENAI_ANSWERS = ("preferred_output", "non_preferred_output")
@@ -95,7 +99,9 @@ def _parse_pair(record: Record, reading: ReadingSection, id_key: str | None) -> 
     keys = (_column(reading, "chosen"), _column(reading, "rejected"))
     if keys[0] not in record and any(key in record for key in OPENAI_ANSWERS):
         keys = OPENAI_ANSWERS
-    both = [_listed(_required(record, key), key) for key in keys]
+    for key in keys:
+        _check_answer(record, key, reading, "pairs")
+    both = [_listed(record[key], key) for key in keys]
     rest = {key: value for key, value in record.items() if key not in keys}
     beginning: list[Any] | str = []
     if all(isinstance(each, list) for each in both):
@@ -113,10 +119,11 @@ def _parse_pair(record: Record, reading: ReadingSection, id_key: str | None) -> 
 
 def _parse_thumb(record: Record, reading: ReadingSection, id_key: str | None) -> Draft:
     keys = (_column(reading, "completion"), _column(reading, "label"))
-    value, label = (_required(record, key) for key in keys)
+    for key in keys:
+        _check_answer(record, key, reading, "thumbs")
     rest = {key: value for key, value in record.items() if key not in keys}
-    text = _text_of(_listed(value, keys[0]), keys[0], reading)
-    is_wanted = _label(label, keys[1])
+    text = _text_of(_listed(record[keys[0]], keys[0]), keys[0], reading)
+    is_wanted = _label(record[keys[1]], keys[1])
     answers = () if is_wanted is None else (Answer(text, is_wanted),)
     return _conversation_of(rest, reading, id_key, [])._replace(answers=answers)
 
@@ -126,13 +133,24 @@ def _column(reading: ReadingSection, use: str) -> str:
     return next((str(name) for key, name in reading.columns.items() if str(key) == use), use)
 
 
-def _required(record: Record, key: str) -> Any:
-    if key not in record:
-        raise RecordError(
-            f"has no '{key}'; found {names(record)}; name the answers (data.columns: "
-            "{chosen: …, rejected: …}, or {completion: …, label: …})"
+def _check_answer(record: Record, key: str, reading: ReadingSection, judged: Judged) -> None:
+    """Raise RecordError if the record lacks the key, with the method that learns from it, if any.
+
+    Files of `recap feedback` are easily taken for one another.
+    """
+    if key in record:
+        return
+    remedy = NAME_ANSWERS[judged]
+    if judged == "thumbs" and (ANSWER["pairs"] in record or OPENAI_ANSWERS[0] in record):
+        remedy = "method: dpo learns from pairs; thumbs/ of `recap feedback` has thumbs"
+    elif judged == "pairs" and ANSWER["thumbs"] in record and "label" in record:
+        remedy = "method: kto learns from thumbs; pairs/ of `recap feedback` has pairs"
+    elif any(name in record for name in (*summary_keys(record, reading), "summaries")):
+        remedy = (
+            f"method: sft learns from references; {judged}/ of `recap feedback` has {judged}, "
+            f"or {remedy}"
         )
-    return record[key]
+    raise RecordError(f"has no '{key}'; found {names(record)}; {remedy}")
 
 
 def _listed(value: Any, key: str) -> Any:
@@ -245,5 +263,5 @@ def _transcript_of(prompt: Any, where: str, reading: ReadingSection) -> Transcri
     if prompt is None:
         return Transcript([])
     if isinstance(prompt, str):
-        return transcript_of_message(prompt, reading)
+        return transcript_of_message(prompt, reading, where)
     return conversation_of_prompt(turns_from_objects(prompt, where, reading), reading)
