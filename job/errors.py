@@ -37,6 +37,8 @@ Adding a new exception
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -220,3 +222,14 @@ class ForbiddenError(RecapError):
 
 class DamagedError(DataError):
     """A folder's content is not what its manifest says, or it has no manifest."""
+
+
+@contextmanager
+def naming_key(key: str) -> Iterator[None]:
+    """Put a config's key before the text of an error that does not begin with it."""
+    try:
+        yield
+    except RecapError as error:
+        if str(error).startswith(key):
+            raise
+        raise type(error)(f"{key}: {error}") from error

@@ -290,9 +290,9 @@ def check_adapter_digest(adapter: Adapter, wanted: str | None, key: str = "adapt
     """
     if wanted is not None and not adapter.digest.startswith(wanted):
         raise DataError(
-            f"{key}: {adapter.uri} has digest {adapter.digest}, and {key}_digest (or the "
-            f"champion that this night began with) wants {wanted}: the adapter was replaced, or "
-            "the digest is another one's; correct whichever is wrong"
+            f"{key}: {adapter.uri} has digest {adapter.digest}, and {key}_digest (or what "
+            f"its pointer named when this night began) wants {wanted}: it was replaced, or the "
+            "digest is another one's; correct whichever is wrong"
         )
 
 

@@ -11,12 +11,13 @@ from typing import Any, Literal
 from job.config.challenger_section import ChallengerSection
 from job.config.commands import ONE_MERGED_ADAPTER, SummarizeConfig
 from job.config.sections import StorageSection
-from job.errors import ConfigError
+from job.errors import ConfigError, naming_key
 from job.model.fetch import Adapter, check_adapter_digest, read_adapter
 from job.summarization.champion import PinnedChampion
 from job.summarization.summarizer import Digests
 from job.telemetry import warn_once
 
+KEY = "challenger.adapter"
 BYTES = 8  # of the hash that decides
 PURPOSE = b"challenger"  # no other choice by the same ids chooses the same ones
 
@@ -84,8 +85,9 @@ def resolve_challenger(
     """
     uri = section.adapter if followed is None else followed.adapter
     wanted = section.adapter_digest if followed is None else followed.digest
-    adapter = read_adapter(uri, storage)
-    check_adapter_digest(adapter, wanted, "challenger.adapter")
+    with naming_key(KEY):
+        adapter = read_adapter(uri, storage)
+        check_adapter_digest(adapter, wanted, KEY)
     if weights is not None:
         check_same_base(adapter, weights)
     is_champion = weights is not None and adapter.digest == weights.adapter
@@ -101,7 +103,7 @@ def check_same_base(adapter: Adapter, weights: Digests) -> None:
     recorded = str(adapter.base.get("digest"))
     if recorded != weights.base:
         raise ConfigError(
-            f"challenger.adapter: {adapter.uri} is an adapter for {adapter.base['uri']} (digest "
+            f"{KEY}: {adapter.uri} is an adapter for {adapter.base['uri']} (digest "
             f"{recorded[:12]}), and this night's base has digest {weights.base[:12]}: one engine "
             "serves both adapters on one base; name a challenger for the same base"
         )

@@ -16,7 +16,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from job.config.commands import SummarizeConfig
-from job.errors import AlreadyExistsError, DamagedError, DataError, MissingError, RetryError
+from job.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    DataError,
+    MissingError,
+    RetryError,
+    naming_key,
+)
 from job.inference.taken import serving_of
 from job.model.champion import is_pointer, now
 from job.model.fetch import read_adapter
@@ -97,9 +104,11 @@ def _resolve(
 ) -> PinnedChampion | None:
     if pointer is None or not is_pointer(pointer):
         return None
+    key = "adapter" if role == "champion" else "challenger.adapter"
     champion = _published(pointer, output, role) or read_pin(config, output, pointer, role)
     if champion is None:
-        adapter = read_adapter(pointer, config.storage)
+        with naming_key(key):
+            adapter = read_adapter(pointer, config.storage)
         assert adapter.pointer is not None
         current = adapter.pointer.champion
         champion = PinnedChampion(
@@ -112,7 +121,6 @@ def _resolve(
             doubts=current.doubts(),
         )
     if wanted is not None and not champion.digest.startswith(wanted):
-        key = "adapter" if role == "champion" else "challenger.adapter"
         raise DataError(
             f"{key}: the champion of {pointer} is {champion.adapter} with digest "
             f"{champion.digest}, and {key}_digest wants {wanted}: remove {key}_digest to "

@@ -6,7 +6,6 @@ others is refused.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from job.config.commands import TrainConfig
 from job.config.sections import Section
 from job.config.training_sections import LoraSection
 from job.conversations.cleaning import resolve_steps
-from job.errors import ConfigError, DamagedError, DataError, RecapError
+from job.errors import ConfigError, DamagedError, DataError, naming_key
 from job.model.adapter_files import lora_section_of
 from job.model.champion import now
 from job.model.fetch import Adapter, read_adapter
@@ -95,7 +94,7 @@ def pin_start(config: TrainConfig, found: Journal | None) -> StartPin | None:
     pin = recorded_pin(config, found)
     if named is None or pin is not None:
         return pin
-    with _naming_the_key():
+    with naming_key(KEY):
         adapter = read_adapter(named, config.storage)
     version = adapter.pointer.champion.version if adapter.pointer else None
     return StartPin(named, adapter.uri, adapter.digest, version, now())
@@ -106,7 +105,7 @@ def open_start(config: TrainConfig, pin: StartPin) -> Start:
 
     Raise DataError if it was replaced since, DamagedError if it is no adapter that recap trained.
     """
-    with _naming_the_key():
+    with naming_key(KEY):
         adapter = read_adapter(pin.adapter, config.storage)
         if adapter.digest != pin.digest:
             raise DataError(
@@ -240,12 +239,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
     return str(value)
-
-
-@contextmanager
-def _naming_the_key() -> Iterator[None]:
-    """Put the config's key before the text of an error."""
-    try:
-        yield
-    except RecapError as error:
-        raise type(error)(f"{KEY}: {error}") from error

@@ -7,7 +7,14 @@ import pytest
 
 from job.config.document import ConfigText
 from job.config.load import load_config
-from job.errors import ConfigError, DataError, MissingError, OutputError, RetryError
+from job.errors import (
+    ConfigError,
+    DamagedError,
+    DataError,
+    MissingError,
+    OutputError,
+    RetryError,
+)
 from job.storage.folders import verify_folder
 from job.summarization.challenger import Choice
 from job.summarization.chunk_store import OutcomeLine
@@ -299,9 +306,21 @@ def test_a_challenger_of_another_base_ends_a_night_before_it_begins(night, tmp_p
         run(night(how, adapter=None, model={"base": str(base)}))
     with pytest.raises(DataError, match=r"challenger\.adapter_digest \(or"):
         run(night({"adapter_digest": "0" * 12, **how}))
-    with pytest.raises(MissingError):
-        run(night({"adapter": f"{tmp_path}/nowhere", **how}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.json"])
+def test_a_challenger_that_is_not_there_is_named_by_its_key(night, tmp_path, name):
+    with pytest.raises(MissingError, match=r"^challenger\.adapter: .*nowhere"):
+        run(night({"adapter": f"{tmp_path}/{name}", **CANARY}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_challenger_that_is_damaged_is_named_by_its_key(night, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{broken")
+    with pytest.raises(DamagedError, match=r"^challenger\.adapter: "):
+        run(night({"adapter": f"{tmp_path}/broken", **SHADOW}))
 
 
 @pytest.mark.parametrize(

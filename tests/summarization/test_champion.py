@@ -234,7 +234,7 @@ def test_a_champion_that_was_replaced_ends_the_night(night, adapters, tmp_path):
 def test_a_champion_that_is_replaced_within_the_night_ends_it(night, adapters, tmp_path):
     run(night(), Shard(0, 2))
     put_adapter(adapters["a"][0], tmp_path / "again", content="other weights")
-    with pytest.raises(DataError, match="the champion that this night began with"):
+    with pytest.raises(DataError, match="what its pointer named when this night began"):
         run(night(), Shard(1, 2))
 
 
