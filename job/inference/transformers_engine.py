@@ -71,7 +71,7 @@ class TransformersEngine:
         for prompt in prompts:
             self._check_vocabulary(prompt)
         if self._sharing is None and len(prompts) > 1 and not settings.deterministic:
-            with _errors_of_gpu():
+            with errors_of_gpu():
                 self._sharing = find_sharing(self._model, max(prompts, key=len))
 
         choose = self._choose(settings)
@@ -139,7 +139,7 @@ class TransformersEngine:
         new_tokens = settings.max_new_tokens
         padded = padded_tokens(lengths, new_tokens)
         try:
-            with _errors_of_gpu():
+            with errors_of_gpu():
                 self._budget.begin()
                 tokens = self._decode(self._model, prompts, self._ends, new_tokens, choose)
                 self._budget.succeed(len(lengths) * lengths[0], padded)
@@ -157,7 +157,7 @@ class TransformersEngine:
 
 
 @contextmanager
-def _errors_of_gpu() -> Iterator[None]:
+def errors_of_gpu() -> Iterator[None]:
     """Raise RetryError in place of the error of a GPU that fails, unless its memory ran out."""
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError
 from job.model import Model, Tokenizer
-from job.model.adapter_files import ADAPTER_WEIGHTS
+from job.model.adapter_files import ADAPTER_WEIGHTS, HEAD
 from job.model.fetch import Base
 from job.model.modules import experts, linear_modules
 
@@ -104,6 +104,8 @@ def save_adapter(
     # is that of its files, and the same training must end with the same digest.
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
+    if config["modules_to_save"]:  # peft adds every name that a head may have
+        config["modules_to_save"] = [HEAD]
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     # peft's model card is empty. recap's own is written when the scores are known.

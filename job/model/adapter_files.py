@@ -19,40 +19,48 @@ from job.model.headers import tensor_shapes
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NAME = re.compile(r"[A-Za-z0-9_.]+")
+HEAD = "score"  # of a reward model, as transformers' models for classification call it
+HEAD_WEIGHT = f"base_model.model.{HEAD}.weight"
 OF_RANK = ".lora_A.weight"  # the first dimension of such a tensor is the rank
 
 Rule = Callable[[Any], bool]
 
 
-def check_adapter_files(folder: Path, uri: str) -> None:
+def check_adapter_files(folder: Path, uri: str, is_reward_model: bool = False) -> None:
     """Raise DamagedError unless config and weights of an adapter are those of a plain LoRA.
 
-    `uri` names the folder in errors. Reads the headers of the weights only.
+    A reward model has a head beside it. `uri` names the folder in errors. Reads the headers of the
+    weights only.
     """
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
         raise _damaged(uri, f"it has no {ADAPTER_CONFIG}")
-    rank = check_adapter_config(path.read_bytes(), uri)
-    for name, shape in _shapes(folder, uri).items():
+    rank = check_adapter_config(path.read_bytes(), uri, is_reward_model)
+    shapes = _shapes(folder, uri)
+    of_head = shapes.get(HEAD_WEIGHT)
+    if is_reward_model and (of_head is None or len(of_head) != 2 or of_head[0] != 1):
+        raise _damaged(uri, f"a reward model has {HEAD_WEIGHT} with one row, this has {of_head}")
+    for name, shape in shapes.items():
         # Experts share a tensor: its first dimension is a multiple of the rank.
         if name.endswith(OF_RANK) and (not shape or shape[0] == 0 or shape[0] % rank):
             raise _damaged(uri, f"{ADAPTER_CONFIG} has r {rank}, but {name} has shape {shape}")
 
 
-def check_adapter_config(content: bytes, uri: str) -> int:
+def check_adapter_config(content: bytes, uri: str, is_reward_model: bool = False) -> int:
     """Return the rank that an adapter_config.json names; raise DamagedError for what is no LoRA."""
+    rules = RULES | RULES_OF_A_REWARD_MODEL if is_reward_model else RULES
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _damaged(uri, f"{ADAPTER_CONFIG} is no JSON ({error})") from error
     if not isinstance(config, dict):
         raise _damaged(uri, f"{ADAPTER_CONFIG} is no JSON object")
-    for key, rule in RULES.items():
+    for key, rule in rules.items():
         if not rule(config.get(key)):
             raise _damaged(uri, f"{ADAPTER_CONFIG} has {key}: {_short(config.get(key))}")
     for key, value in config.items():
         # What a later version of peft adds has no effect while it is empty.
-        if key not in RULES and value not in (None, False, "", [], {}):
+        if key not in rules and value not in (None, False, "", [], {}):
             raise _damaged(uri, f"{ADAPTER_CONFIG} has {key}: {_short(value)}")
     rank: int = config["r"]
     return rank
@@ -140,7 +148,7 @@ def _is_free(value: Any) -> bool:
 
 
 # What recap writes, by key. Any other key must be empty.
-RULES: Mapping[str, Rule] = {
+RULES: dict[str, Rule] = {
     "peft_type": _is("LORA"),
     "task_type": _is("CAUSAL_LM"),
     "r": _is_count,
@@ -161,4 +169,10 @@ RULES: Mapping[str, Rule] = {
     "revision": _is_text,
     "peft_version": _is_text,
     "qalora_group_size": _is_free,  # of a variant that is off
+}
+
+# A reward model is an adapter with a head of its own, which peft stores with it.
+RULES_OF_A_REWARD_MODEL: dict[str, Rule] = {
+    "task_type": _is("SEQ_CLS"),
+    "modules_to_save": lambda value: value == [HEAD],
 }

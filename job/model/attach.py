@@ -15,6 +15,7 @@ from job.model.libraries import import_bitsandbytes
 
 FIRST = "default"  # peft's own name of an adapter
 SECOND = "challenger"
+REWARD_MODEL = "reward"
 
 
 def attach_adapter(model: Model, folder: Path, dtype: Any = None, name: str = FIRST) -> Model:
@@ -59,11 +60,18 @@ def _attach(model: Model, folder: Path, name: str = FIRST, is_trainable: bool = 
         raise DamagedError(f"{folder}: the adapter does not fit its base: {error}") from error
 
 
+def is_adapted(model: Model) -> bool:
+    """Return True if the model has an adapter around its base."""
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
 def _load(model: Model, folder: str, name: str, is_trainable: bool) -> Model:
     from peft import PeftModel
 
     device = str(model.device)
-    if not isinstance(model, PeftModel):
+    if not is_adapted(model):
         return PeftModel.from_pretrained(
             model, folder, adapter_name=name, is_trainable=is_trainable, torch_device=device
         )

@@ -5,7 +5,7 @@ weights.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
@@ -35,6 +35,7 @@ from job.model.files import (
     weight_names,
     weights_digest,
 )
+from job.model.kinds import check_writes_summaries, is_reward_model
 from job.model.remote_code import check_code
 from job.storage.atomic import locked
 from job.storage.folders import (
@@ -245,11 +246,15 @@ def _with_small_digests(base: Base) -> Base:
     return replace(base, tokenizer_files=tokenizer, generation_digest=generation)
 
 
-def read_adapter(uri: str, storage: StorageSection) -> Adapter:
+def read_adapter(
+    uri: str,
+    storage: StorageSection,
+    check: Callable[[Manifest, str], None] = check_writes_summaries,
+) -> Adapter:
     """Read the manifest of an adapter in a folder, under s3://, or in a repository of the Hub.
 
     A URI of a pointer means the champion that it names now. Raise DamagedError if the manifest
-    records no base, DataError if the champion was replaced since it was promoted.
+    records no base, ConfigError for a reward model, DataError if the champion was replaced.
     """
     if is_pointer(uri):
         return read_champion(read_pointer(uri, storage), storage)
@@ -261,6 +266,7 @@ def read_adapter(uri: str, storage: StorageSection) -> Adapter:
         raise DamagedError(
             f"{uri}: its manifest names no base: this is no adapter folder that recap published"
         )
+    check(manifest, uri)
     return Adapter(uri, store, manifest)
 
 
@@ -309,7 +315,7 @@ def fetch_adapter(adapter: Adapter, cache: Path) -> Path:
             size = sum(file.size for file in adapter.manifest.files.values())
             with progress(f"fetching {adapter.uri}", size, "B") as bar:
                 fetch_folder(adapter.store, "", folder, bar.advance)
-    check_adapter_files(folder, adapter.uri)
+    check_adapter_files(folder, adapter.uri, is_reward_model(adapter.manifest))
     return folder
 
 

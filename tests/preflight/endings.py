@@ -34,12 +34,15 @@ ASKED_BY_PLANS = """
     model/files.check_names
     model/files.hub_id_of
     model/files.weight_names
+    model/kinds.check_scores_summaries
+    model/kinds.check_writes_summaries
     model/load.check_possible
     model/load.load_tokenizer
     model/quantization.check_tensor_names
     model/quantization.choose_quantization
     model/remote_code._check_implementation
     model/remote_code._check_reference
+    model/reward.read_reward_model
     model/tokenizer_files.check_chat_template
     model/tokenizer_files.check_pieces
     model/tokenizer_files.check_tokenizer
@@ -67,6 +70,8 @@ _BY_NO_PLAN = """
     inference/open.fetch_without_adapter
     memory/fakes._check_simulable
     memory/sharded.stored_of
+    model/kinds.check_scores_summaries
+    model/reward.read_reward_model
 """
 _OF_TRAININGS = """
     launch/cluster._read_cluster

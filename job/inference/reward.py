@@ -1,0 +1,179 @@
+"""Score summaries by a reward model: a higher score is a summary that people would rather have.
+
+Rows are batched by length and padded on the right, where no token of a causal model sees padding:
+a score does not depend on the rows beside it. Batches are halved where memory runs out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from job.config.sections import AdapterModelSection, StorageSection
+from job.conversations.record import Answer, Conversation
+from job.errors import is_out_of_memory
+from job.inference.budget import TokenBudget, memory_of
+from job.inference.open import fitting_into_memory, model_on_disk
+from job.inference.transformers_engine import errors_of_gpu, longest_first
+from job.model import Model
+from job.model.attach import REWARD_MODEL, attach_adapter, is_adapted
+from job.model.fetch import Adapter, Base, check_same_base, fetch_adapter, fetch_base_of
+from job.model.kinds import ROW_TOKENS_KEY
+from job.model.load import compute_dtype, context_tokens, load_base
+from job.model.reward import add_head, scores_at_end
+from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
+from job.prompt.vocabulary import NO_LIMIT
+
+MAX_ROWS = 64  # of a batch
+
+
+@dataclass
+class RewardModel:
+    """A reward model in memory, on a base of its own or on one that another adapter uses, too."""
+
+    adapter: Adapter
+    model: Model  # with the adapters around the base
+    encoder: Encoder
+    is_alone: bool = True  # no other adapter is on the base
+    _budget: TokenBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._budget = TokenBudget(memory_of(self.model.device))
+        if self.is_alone:
+            self.model.disable_adapter_layers()
+
+    def score(
+        self,
+        prompts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[float]:
+        """Return the score of each completion of its prompt, both as ids, in order.
+
+        A completion ends with the tokens that end a summary (`Encoder.end_ids`). `on_done` is
+        called with the number of rows of each batch. Raise whatever torch raises if a single row
+        does not fit, RetryError if the GPU itself fails.
+        """
+        rows = [prompt + answer for prompt, answer in zip(prompts, completions, strict=True)]
+        order = longest_first([len(row) for row in rows])
+        scores: dict[int, float] = {}
+        with self._active():
+            while len(scores) < len(rows):
+                left = order[len(scores) :]
+                fitting = self._budget.limit(None) // len(rows[left[0]])
+                batch = left[: max(1, min(fitting, MAX_ROWS))]
+                found = self._compute_or_shrink([rows[row] for row in batch])
+                if found is None:
+                    continue
+                scores.update(zip(batch, found, strict=True))
+                if on_done:
+                    on_done(len(batch))
+        return [scores[row] for row in range(len(rows))]
+
+    def score_texts(
+        self,
+        conversations: Sequence[Conversation],
+        summaries: Sequence[str],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[float | None]:
+        """Return the score of each summary of its conversation, which is cleaned already.
+
+        The prompt is that of the reward model's training: turns are dropped from the middle until
+        prompt and summary fit. None stands for a pair that does not fit, or has no text.
+        """
+        prompts, completions, rows = [], [], []
+        for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
+            judged = conversation._replace(answers=(Answer(summary, True),))
+            try:
+                (found,) = self.encoder.encode_answers([judged])
+            except NothingToSummarizeError:
+                continue
+            if isinstance(found, TooLongError) or not summary.strip():
+                continue
+            prompts.append(found.prompt_ids)
+            completions.append(found.answers[0])
+            rows.append(row)
+        scores: list[float | None] = [None] * len(conversations)
+        for row, score in zip(rows, self.score(prompts, completions, on_done), strict=True):
+            scores[row] = score
+        return scores
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """Compute with this adapter during the block, and as before after it."""
+        before = self.model.active_adapter
+        self.model.set_adapter(REWARD_MODEL, inference_mode=True)
+        if self.is_alone:
+            self.model.enable_adapter_layers()
+        try:
+            yield
+        finally:
+            if self.is_alone:
+                self.model.disable_adapter_layers()
+            self.model.set_adapter(before, inference_mode=True)
+
+    def _compute_or_shrink(self, rows: list[list[int]]) -> list[float] | None:
+        """Return the score of each row. If memory runs out, halve the budget and return None."""
+        import torch
+
+        padded = len(rows) * len(rows[0])
+        try:
+            with errors_of_gpu():
+                self._budget.begin()
+                found = self._compute(rows)
+                self._budget.succeed(padded, padded)
+                return found
+        except Exception as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
+                raise
+        # Not within the handler: the exception holds the frames, and they the batch's tensors.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._budget.fail(padded, len(rows))
+        return None
+
+    def _compute(self, rows: list[list[int]]) -> list[float]:
+        import torch
+
+        width = len(rows[0])  # the longest comes first
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        device = self.model.device
+        with torch.no_grad():
+            base = self.model.get_base_model()
+            scores: list[float] = scores_at_end(base, ids.to(device), mask.to(device)).tolist()
+        return scores
+
+
+def load_reward_model(
+    adapter: Adapter, section: AdapterModelSection, storage: StorageSection, cache: Path
+) -> RewardModel:
+    """Load a reward model and its base, and return it.
+
+    Raise ConfigError if the base does not fit into memory or is another one, DamagedError if the
+    adapter is not what its manifest says.
+    """
+    fetch_adapter(adapter, cache)
+    base = fetch_base_of(adapter, section, storage, cache)
+    with fitting_into_memory(base.uri, section):
+        model = load_base(base, section).eval()
+        return attach_reward_model(model, base, adapter, section, cache)
+
+
+def attach_reward_model(
+    model: Model, base: Base, adapter: Adapter, section: AdapterModelSection, cache: Path
+) -> RewardModel:
+    """Put a reward model on a base in memory, which may have an adapter, and return it.
+
+    `model` is `base` as `section` loads it. Its other adapter, or none, stays active. Raise
+    ConfigError if the reward model is for another base, DamagedError as `load_reward_model`.
+    """
+    check_same_base(adapter, section, base)
+    folder = fetch_adapter(adapter, cache)
+    on_disk = model_on_disk(base, folder, adapter.digest, section)
+    limit = adapter.manifest.extra.get(ROW_TOKENS_KEY) or context_tokens(base.path)
+    encoder = Encoder(on_disk.prompt, on_disk.tokenizer, limit or NO_LIMIT)
+    has_other = is_adapted(model)
+    add_head(model.get_base_model() if has_other else model)
+    adapted = attach_adapter(model, folder, compute_dtype(section.dtype), REWARD_MODEL)
+    return RewardModel(adapter, adapted, encoder, is_alone=not has_other)

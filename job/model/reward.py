@@ -1,0 +1,94 @@
+"""Make a reward model of a base: a LoRA adapter, and a head that scores a text by its last token.
+
+The head is a linear layer beside the base's own, which stays: a reward model shares a base with the
+adapter whose summaries it scores. peft stores it with the adapter, under the name that the models
+for classification of transformers have for it.
+"""
+
+from typing import Any
+
+from job.config.sections import StorageSection
+from job.config.training_sections import LoraSection
+from job.errors import ConfigError
+from job.model import Model
+from job.model.adapter import lora_config
+from job.model.adapter_files import HEAD
+from job.model.champion import is_pointer
+from job.model.fetch import Adapter, read_adapter
+from job.model.kinds import check_scores_summaries
+from job.model.modules import name_body
+
+
+def read_reward_model(uri: str, storage: StorageSection, key: str) -> Adapter:
+    """Read the manifest of a reward model. `key` is the config's that names it.
+
+    Raise what `read_adapter` raises, ConfigError for any other adapter and for a pointer.
+    """
+    if is_pointer(uri):
+        raise ConfigError(
+            f"{key}: {uri} is a pointer to a champion, which writes summaries: name the folder "
+            "adapter of a training with method: reward"
+        )
+    try:
+        return read_adapter(uri, storage, check_scores_summaries)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def reward_config(section: LoraSection, model: Model, revision: str | None = None) -> Any:
+    """Return the peft config of a reward model on a base with a head; raises as `lora_config`."""
+    from peft import TaskType
+
+    config = lora_config(section, model, revision)
+    config.task_type = TaskType.SEQ_CLS
+    config.modules_to_save = [HEAD]
+    return config
+
+
+def add_head(base: Model) -> None:
+    """Put a head of zeros on a base, in float32; a no-op if it has one.
+
+    With zeros, each text has the score 0 before the first step, and no seed decides anything.
+    """
+    import torch
+
+    if hasattr(base, HEAD):
+        return
+    name_body(base)
+    head = torch.nn.Linear(_features(base), 1, bias=False, device=base.device, dtype=torch.float32)
+    torch.nn.init.zeros_(head.weight)
+    setattr(base, HEAD, head)
+
+
+def scores_at_end(base: Model, input_ids: Any, attention_mask: Any) -> Any:
+    """Return the score of each row at its last token that is no padding: (rows,), float32.
+
+    Rows are padded on the right. The mask says where they end: the end token of a summary is the
+    pad token of many bases, and their own classification models take the token before it.
+    """
+    import torch
+
+    output = base.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    rows = torch.arange(len(input_ids), device=input_ids.device)
+    ends = output.last_hidden_state[rows, attention_mask.sum(dim=1) - 1]  # (rows, features)
+    # In 16 bits, the scores of similar summaries would be the same.
+    with torch.autocast(ends.device.type, enabled=False):
+        scores: Any = getattr(base, HEAD)(ends.float())[:, 0]
+    return scores
+
+
+def score_in_forward(base: Model) -> None:
+    """Let a base, which has no adapter around it yet, return scores in place of logits."""
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    def forward(input_ids: Any, attention_mask: Any, **_: Any) -> Any:
+        return SequenceClassifierOutput(logits=scores_at_end(base, input_ids, attention_mask))
+
+    base.forward = forward
+
+
+def _features(base: Model) -> int:
+    """Return the numbers of a hidden state: that of some bases is not their embeddings' (OPT)."""
+    head = base.get_output_embeddings()
+    features = getattr(head, "in_features", None)
+    return int(features or base.config.get_text_config().hidden_size)
