@@ -3,12 +3,16 @@
 A change of a figure has three parts, which add up. Anchors are nights over an input that never
 changes, so what changes there is no change of the data. Between two of them, it is the model's if
 the same code measured both, and the measuring code's if the same model wrote both. The rest of the
-nights' change is the data's. The largest part is the cause.
+nights' change is the data's. The largest part is the cause. Where anchors vary so much that two
+parts are as likely, it is what else changed with the nights.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby, pairwise
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -19,6 +23,7 @@ from job.watch.nights import WatchedNight
 
 Cause = Literal["data", "model", "measurement", "model or measurement", "unknown"]
 DOUBT = timedelta(days=3)  # of the night on which a change began
+MAX_ANCHORS_BEFORE = 8  # of a change: older ones may be of another time
 MIN_NIGHTS_AFTER = 2  # a change that began with the last night alone has no size to speak of
 
 
@@ -89,22 +94,60 @@ def attribute(
     if not before or not after or after[-1].day < change.since:
         missing = "before" if not before else "after"
         why = f"no anchor night is there from {missing} {change.since}"
-        hints = _hints(change, nights)
+        hints = _hints(_changed_beside(figure.name, change, nights))
         if figure.of == "input" and not hints:
             return Attribution("data", {"data": change.size}, f"{why}, but nothing else changed")
         return Attribution("unknown", {}, f"{why}{hints}")
 
     parts: dict[Cause, float] = {"data": change.size}
-    last = before[-1]
-    for anchor in after:
-        size = anchor.figures[name].mean - last.figures[name].mean
-        step = _cause_between(name, last, anchor)
+    error = 0.0
+    for one, other in pairwise(_states(name, change, before, after)):
+        size = _mean(name, other) - _mean(name, one)
+        step = _cause_between(name, one[-1], other[0])
         parts[step] = parts.get(step, 0.0) + size
         parts["data"] -= size
-        last = anchor
+        error = math.hypot(error, _error(name, one), _error(name, other))
     sign = 1.0 if change.size >= 0 else -1.0
     cause = max(parts, key=lambda part: parts[part] * sign)
-    return Attribution(cause, parts, _sentence(change, parts))
+    why = _sentence(change, parts)
+    beside = _changed_beside(name, change, nights)
+    # What the data lose, the other part gains: so the two differ by twice the anchors' error.
+    is_close = len(beside) == 1 and abs(parts["data"] - parts.get(beside[0], 0.0)) < 2 * error
+    if cause == "data" and is_close:
+        return Attribution(beside[0], parts, why + _hints(beside))
+    return Attribution(cause, parts, why)
+
+
+def _states(
+    name: str,
+    change: Change,
+    before: Sequence[WatchedNight],
+    after: Sequence[WatchedNight],
+) -> list[list[WatchedNight]]:
+    """Return the anchors around a change in groups that differ by what is known to differ.
+
+    A model that samples writes each anchor otherwise, so the mean of a group is compared. If
+    nothing is known to differ, the anchors before and after the change are the two groups.
+    """
+
+    def state(anchor: WatchedNight) -> Hashable:
+        return anchor.serving, anchor.measuring(name)
+
+    recent = before[-MAX_ANCHORS_BEFORE:]
+    states = [list(group) for _, group in groupby([*recent, *after], key=state)]
+    first = next(number for number, group in enumerate(states) if before[-1] in group)
+    if first < len(states) - 1:
+        return states[first:]
+    same = [anchor for anchor in states[first] if anchor in before]
+    return [same, [anchor for anchor in after if anchor.day >= change.since]]
+
+
+def _mean(name: str, anchors: Sequence[WatchedNight]) -> float:
+    return fmean([anchor.figures[name].mean for anchor in anchors])
+
+
+def _error(name: str, anchors: Sequence[WatchedNight]) -> float:
+    return fmean([anchor.figures[name].error for anchor in anchors]) / math.sqrt(len(anchors))
 
 
 def _cause_between(name: str, one: WatchedNight, other: WatchedNight) -> Cause:
@@ -121,13 +164,23 @@ def _sentence(change: Change, parts: dict[Cause, float]) -> str:
     return f"of {change.size:+.4g} since {change.since}: {', '.join(shares)}"
 
 
-def _hints(change: Change, nights: Sequence[WatchedNight]) -> str:
-    """Return what else differs between the nights around the change, as the rest of a sentence."""
+def _changed_beside(name: str, change: Change, nights: Sequence[WatchedNight]) -> Sequence[Cause]:
+    """Return what else differs between the nights around the change."""
     around = [night for night in nights if abs(night.day - change.since) <= DOUBT]
-    hints = ""
+    found: list[Cause] = []
     if len({night.serving for night in around}) > 1:
+        found.append("model")
+    if len({night.measuring(name) for night in around}) > 1:
+        found.append("measurement")
+    return found
+
+
+def _hints(beside: Sequence[Cause]) -> str:
+    """Return what else changed as the rest of a sentence."""
+    hints = ""
+    if "model" in beside:
         hints += "; weights, settings or engine changed in these days"
-    if len({night.measured_by for night in around}) > 1:
+    if "measurement" in beside:
         hints += "; the code that measures changed in these days"
     return hints
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from job.summarization.quality import FIGURES
-from job.watch.causes import attribute, find_change
+from job.watch.causes import Change, attribute, find_change
 from job.watch.judge import judge
+from job.watch.measured import Measured
 from tests.watch.streams import Plant, Team, day, until
 
 CASES = [
@@ -105,3 +106,40 @@ def test_a_new_model_and_new_code_at_once_are_not_told_apart():
 def test_without_anchors_the_data_changed_the_input_if_nothing_else_did(cause, named):
     nights = Team(6).nights(84, Plant("turns", 1.3, at=56, cause=cause))
     assert attribute(BY_NAME["turns"], find_change("turns", nights), nights, []).cause == named
+
+
+def anchors_of(means, changed_at, serving):
+    """Return weekly anchors with these means; from `changed_at` on with the new `serving`."""
+    found = []
+    for anchor, mean in zip(Team(7).anchors(84), means, strict=True):
+        figures = {"characters": Measured(200, mean, 80.0)}
+        weights = serving if anchor.day >= day(changed_at) else "old"
+        found.append(replace(anchor, figures=figures, serving=weights, outputs=str(anchor.day)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("means", "cause"),
+    [
+        # The last anchor before the change was short by chance.
+        ((180, 183, 177, 180, 182, 178, 180, 170, 154, 150, 152, 151), "model"),
+        ((180, 183, 177, 180, 182, 178, 180, 190, 176, 184, 180, 180), "data"),
+    ],
+)
+def test_anchors_that_nothing_tells_apart_are_averaged(means, cause):
+    nights = Team(7).nights(84, Plant("characters", 0.8, at=56))
+    change = Change(day(56), -40.0)
+    found = attribute(CHARACTERS, change, nights, anchors_of(means, 56, "old"))
+    assert found.cause == cause
+    assert sum(found.parts.values()) == pytest.approx(-40.0)
+
+
+@pytest.mark.parametrize(("serving", "cause"), [("new", "model"), ("old", "data")])
+def test_of_two_likely_causes_the_one_that_changed_is_named(serving, cause):
+    means = [180.0] * 8 + [163.0] * 4  # less than half of the change
+    cause_of_nights = "model" if serving == "new" else "data"
+    nights = Team(7).nights(84, Plant("characters", 0.8, at=56, cause=cause_of_nights))
+    change = Change(day(56), -36.0)
+    found = attribute(CHARACTERS, change, nights, anchors_of(means, 56, serving))
+    assert found.cause == cause
+    assert ("settings or engine changed in these days" in found.why) == (cause == "model")
