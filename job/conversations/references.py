@@ -10,6 +10,7 @@ from job.conversations.listed import list_in
 from job.conversations.record import Conversation
 
 SUMMARY_KEYS = ("summary",)
+JUDGED_KEYS = {"dpo": {"chosen", "rejected"}, "kto": {"completion", "label"}}  # by method
 SHOWN_KEYS = 10
 # R, pandas, databases and spreadsheets write these into a file of text for a missing value.
 MISSING_MARKS = frozenset(
@@ -51,6 +52,8 @@ def summary_keys(record: Mapping[str, Any], reading: ReadingSection) -> Sequence
 
 def why_missing(conversations: Sequence[Conversation]) -> str:
     """Return a clause for a message: what these conversations have instead, and the remedy."""
+    if any(one.answers for one in conversations):
+        return "thumbs have none: name conversations with references by data.test"
     keys = Counter(key for one in conversations for key in one.metadata)
     found = ", ".join(shown(key) for key, _ in keys.most_common(SHOWN_KEYS))
     hint = (
@@ -58,6 +61,9 @@ def why_missing(conversations: Sequence[Conversation]) -> str:
         if found
         else "they have no other keys: add a key or a column summary (an empty one is none)"
     )
+    for method, answers in JUDGED_KEYS.items():
+        if answers <= keys.keys():
+            hint += f"; if they were judged, set method: {method}"
     answered = sum(_ends_with_the_assistant(one) for one in conversations)
     if answered * 2 > len(conversations):
         hint += (

@@ -92,7 +92,7 @@ def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Fou
     facts = {}
     for name, rows in named.items():
         tokens = rows.by_tokens()
-        lines += rows_lines(name, rows.counted, tokens, new_tokens)
+        lines += rows_lines(name, rows.counted, tokens, config)
         facts[name] = rows_facts(rows.counted, tokens, new_tokens)
     error = None
     try:

@@ -7,6 +7,7 @@ from job.printable import number_of
 from job.training.answer_facts import NO_ANSWERS, answers_lines
 from job.training.examples import Examples, SplitFacts
 from job.training.histogram import histogram, summary
+from job.training.row_columns import NAMES
 from job.training.rows import RowCounts, Splits
 
 
@@ -17,7 +18,6 @@ def data_sections(
 
     `batches` are those of `batchings_lines`.
     """
-    new_tokens = config.generation.max_new_tokens
     sides = {
         "Training": (examples.of_train, rows.train),
         "Validation": (examples.of_validation, rows.validation),
@@ -26,7 +26,7 @@ def data_sections(
     for name, (facts, side) in sides.items():
         lines = contents_lines("conversations", facts)
         by_tokens = side.by_tokens()
-        lines += rows_lines("rows", side.counted, by_tokens, new_tokens)
+        lines += rows_lines("rows", side.counted, by_tokens, config)
         sections.append((name, lines))
     sections.append(("Batches", list(batches)))
     return sections
@@ -95,12 +95,11 @@ def contents_lines(name: str, split: SplitFacts) -> list[str]:
 
 
 def rows_lines(
-    name: str, counts: RowCounts, by_tokens: Mapping[int, int], new_tokens: int
+    name: str, counts: RowCounts, by_tokens: Mapping[int, int], config: TrainConfig
 ) -> list[str]:
     """Return what the rows of a split cost and teach, for people.
 
-    `by_tokens` has the sequences of the rows by their tokens: two of a pair, else one. `new_tokens`
-    are those that a summary may have.
+    `by_tokens` has the sequences of the rows by their tokens: two of a pair, else one.
     """
     if not counts.rows:
         return [f"{name}: no rows"]
@@ -119,9 +118,11 @@ def rows_lines(
     lines.append(
         f"learned: {learned:,} tokens ({learned / counts.tokens:.0%}), and the end of each summary"
     )
+    new_tokens = config.generation.max_new_tokens
     longer = counts.longer_than(new_tokens)
     if longer:
-        references = number_of(longer, "reference is", "references are")
+        one, several = NAMES[config.judged]
+        references = number_of(longer, f"{one} is", f"{several} are")
         lines.append(
             f"warning: {references} longer than generation.max_new_tokens ({new_tokens}) with the "
             f"end, up to {max(counts.by_learned_tokens):,} tokens: summaries as long would be cut"

@@ -18,6 +18,12 @@ COLUMNS: dict[Judged | None, tuple[str, ...]] = {
     "pairs": ("prompt_ids", "chosen_ids", "rejected_ids"),
     "thumbs": ("prompt_ids", "completion_ids", "label"),
 }
+# What a row learns, or judges: one and several of them.
+NAMES: dict[Judged | None, tuple[str, str]] = {
+    None: ("reference", "references"),
+    "pairs": ("chosen summary", "chosen summaries"),
+    "thumbs": ("judged summary", "judged summaries"),
+}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from job.errors import DataError
 from job.prompt.encode import IGNORED, Encoder, TooLongError
 from job.prompt.vocabulary import check_ids
 from job.telemetry import warn
-from job.training.row_columns import EncodedRow, columns_of, schema_of, size_of
+from job.training.row_columns import NAMES, EncodedRow, columns_of, schema_of, size_of
 
 Dataset = Any  # a datasets.Dataset
 
@@ -333,7 +333,7 @@ def _check_limits(split: str, counts: RowCounts, settings: RowSettings) -> None:
     if longer > cut * counts.rows:
         longest = max(counts.by_learned_tokens)
         raise DataError(
-            f"{longer:,} of {counts.rows:,} references of {split} are longer than "
+            f"{longer:,} of {counts.rows:,} {NAMES[settings.judged][1]} of {split} are longer than "
             f"generation.max_new_tokens ({settings.max_new_tokens}; the longest with its end has "
             f"{longest:,} tokens), so that summaries as long as they are would be cut; "
             f"limits.max_cut_fraction allows {cut:.0%}: raise generation.max_new_tokens, or the "

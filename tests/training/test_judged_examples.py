@@ -5,16 +5,17 @@ import json
 import pytest
 
 from job.config.commands import TrainConfig
-from job.config.sections import PromptSection
+from job.config.sections import GenerationSection, PromptSection
 from job.conversations.record import Answer, Conversation, Source, Turn
 from job.errors import DataError
+from job.evaluation.evaluate import why_unscorable
 from job.preflight.rows import example_text
 from job.preflight.steps import rows_at_most
 from job.prompt.encode import Encoder
 from job.prompt.template import make_prompt
 from job.telemetry import recorded_warnings
 from job.training.answer_facts import answer_facts, answers_lines
-from job.training.data_report import contents_lines, counts_lines
+from job.training.data_report import contents_lines, counts_lines, rows_lines
 from job.training.examples import read_examples
 from job.training.rows import RowSettings, check_rows, read_rows, write_rows
 from job.training.stored_examples import read_examples_once
@@ -239,6 +240,30 @@ def test_a_split_without_any_reference_is_left_to_the_error_of_both():
     usable, why = with_references({"train": [judged()]}, 0.5)
     assert usable == {"train": []}
     assert "they have no other keys" in why
+    usable, why = with_references(
+        {"train": [judged()._replace(metadata={"chosen": "a", "rejected": "b"})]}, 0.5
+    )
+    assert why.endswith("; if they were judged, set method: dpo")
+
+
+def test_thumbs_that_cannot_be_scored_ask_for_a_test_set(config_of):
+    examples = read_examples(config_of("thumbs", thumbs(20), thumbs(5, 50)))
+    assert why_unscorable(examples.scoring, None) == (
+        "nothing to score against: 0 of 5 conversations have a reference summary; thumbs have "
+        "none: name conversations with references by data.test"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "words"),
+    [("pairs", pairs, "5 chosen summaries are"), ("thumbs", thumbs, "5 judged summaries are")],
+)
+def test_what_generation_would_cut_is_named_as_it_is(config_of, tmp_path, kind, make, words):
+    config = config_of(kind, make(5), make(5, 50))
+    config = config.model_copy(update={"generation": GenerationSection(max_new_tokens=4)})
+    rows, _ = encode(read_examples(config).train, kind, tmp_path)
+    lines = rows_lines("train", rows.counted, rows.by_tokens(), config)
+    assert any(line.startswith(f"warning: {words} longer than") for line in lines)
 
 
 def test_one_kind_of_thumbs_that_is_left_for_an_overlap_is_refused(config_of):
