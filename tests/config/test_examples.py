@@ -54,3 +54,19 @@ def test_the_run_of_nightly_has_its_date():
     )
     assert config.run == "nightly-2026-01-31"
     assert config.output == "s3://my-bucket/summaries/dt=2026-01-31/"
+
+
+def test_the_weekly_configs_differ_in_what_they_learn_alone():
+    edits, pairs = (
+        load_config(
+            "train", read_config(str(EXAMPLES / "weekly" / name)), (), {"date": "2026-01-31"}
+        )
+        for name in ("train.yaml", "preferences.yaml")
+    )
+    for section in ("model", "output", "prompt", "generation", "serve", "publish"):
+        assert getattr(edits, section) == getattr(pairs, section)
+    assert (edits.method, pairs.method) == ("sft", "dpo")
+    assert edits.training.start_from == pairs.training.start_from
+    assert edits.data.validation == pairs.data.test, "both are scored by the same"
+    folder = edits.data.train.removesuffix("/sft/train.jsonl")
+    assert pairs.data.train == f"{folder}/pairs/train.jsonl"

@@ -1,16 +1,21 @@
-"""A training on pairs or thumbs that is stopped or killed ends as one that never was."""
+"""Trainings on pairs or thumbs, stopped or killed, and by two processes: all end the same."""
 
 import signal
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from job.errors import ExitCode
+from job.storage.store import Store
 from tests.adapters import publish_adapter
 from tests.faults.real import RealRun
 from tests.faults.trials import (
+    WEIGHTS,
     TrialRun,
     Trials,
     adapter_digest,
@@ -83,3 +88,37 @@ def test_it_resumes_to_the_same_bytes(
     curve = on_tensorboard(store_of(whole), "train/reward_margin")
     assert len(curve) >= 4, "of six steps, of which one may have thumbs of one kind alone"
     assert on_tensorboard(store_of(config), "train/reward_margin") == curve
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_two_processes_learn_what_one_learns(
+    trials: Trials, config_of: Any, tmp_path: Path, method: str
+) -> None:
+    numbers, adapters = [], []
+    for processes in (1, 2):
+        config = config_of(method, False, processes) | {"run": f"of-{processes}"}
+        # The last step of an epoch has three rows: one process has two of them.
+        write_jsonl(tmp_path / "judged.jsonl", judged_records(method, 11))
+        config["training"]["group_by_length"] = False  # groups are those of a process
+        if processes == 1:
+            TrialRun(config, trials).finish()
+        else:
+            RealRun(config, tmp_path).finish()
+        numbers.append(logged(store_of(config)))
+        adapters.append(weights_of(store_of(config)))
+    alone, shared = numbers
+    assert {name for _, name in alone} >= {"loss", "eval_loss", "rewards/chosen", "grad_norm"}
+    assert shared == pytest.approx(alone, rel=1e-3, abs=1e-5)
+    learned = {name: weight for name, weight in adapters[0].items() if "lora_B" in name}
+    moved = norm_of(learned.values())
+    apart = norm_of(adapters[1][name] - weight for name, weight in learned.items())
+    print(f"\n{method}: the adapters differ by {apart / moved:.1e} of what they learned")
+    assert apart < 1e-3 * moved
+
+
+def weights_of(store: Store) -> dict[str, torch.Tensor]:
+    return load(store.read(f"adapter/{WEIGHTS}"))
+
+
+def norm_of(weights: Iterable[torch.Tensor]) -> float:
+    return float(torch.stack([weight.norm() for weight in weights]).norm())

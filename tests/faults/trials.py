@@ -32,6 +32,10 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
 }
 WEIGHTS = "adapter_model.safetensors"
+LOGGED = (
+    "loss", "grad_norm", "learning_rate", "eval_loss",
+    "rewards/chosen", "rewards/rejected", "kl", "eval_rewards/chosen", "eval_kl",
+)  # fmt: skip
 STEP = re.compile(r'"message": "step", "step": (\d+)')  # in a log
 
 
@@ -199,9 +203,7 @@ def logged(store: Store) -> dict[tuple[int, str], Any]:
     state = json.loads(store.read(states[-1]))
     found = {(state["global_step"], "tokens"): state["num_input_tokens_seen"]}
     for entry in state["log_history"]:
-        for name in ("loss", "grad_norm", "learning_rate", "eval_loss"):
-            if name in entry:
-                found[entry["step"], name] = entry[name]
+        found |= {(entry["step"], name): entry[name] for name in LOGGED if name in entry}
     return found
 
 
