@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.memory import MAX_ERROR, measured_peak, micro_batches_of, predicted_peak
 from job.config.commands import TrainConfig
+from job.memory.devices import Rows
 from tests.training.conftest import judged_records, records, write_jsonl
 
 
@@ -26,24 +27,64 @@ def test_the_peak_of_a_tiny_step_is_as_predicted(
     assert peak.tensors == pytest.approx(measured, rel=MAX_ERROR)
 
 
+def write_answers(method: str, folder: Path) -> None:
+    """Write what the method learns from: references, pairs or thumbs on the same conversations."""
+    for name, count, first in (("train", 24, 0), ("validation", 6, 100)):
+        is_judged = method != "sft"
+        lines = judged_records(method, count, first) if is_judged else records(count, first)
+        write_jsonl(folder / f"{name}.jsonl", lines)
+
+
+def passes_of(trainer: Any) -> list[Any]:
+    """Return the sequences of each pass of a step on answers, and True if others come before it."""
+    [rows] = trainer.get_train_dataloader()
+    found = []
+    for number, batch in enumerate(trainer.collator.micro_batches(rows, trainer.budget)):
+        count, tokens = batch["input_ids"].shape
+        learned = int(batch["completion_mask"][:, 1:].sum())
+        found.append((Rows(count, tokens, learned), number > 0))
+    return found
+
+
+@pytest.mark.quality  # trainings with torch's profiler
+@pytest.mark.usefixtures("places", "one_thread")
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_the_peak_of_judged_answers_is_as_predicted(
+    recomputes: bool, method: str, config: dict[str, Any], trainer_of: Any, tmp_path: Path
+) -> None:
+    write_answers(method, tmp_path)
+    config["method"] = method
+    config["training"] |= {"max_steps": 2, "activation_checkpointing": recomputes}
+    config["training"] |= {"gradient_accumulation_steps": 6}
+    config["training"] |= {"optimizer": "adamw_torch_fused", "sample_summaries": 0}
+    trainer = trainer_of(config)
+    passes = passes_of(trainer)
+    measured = measured_peak(trainer)
+    peak, _ = predicted_peak(TrainConfig.model_validate(config), passes)
+    print(f"{method}: {peak.tensors / measured - 1:+.1%} of {measured:,} bytes")
+    # The simulated loss is that of references: of so small a base, others are a share of the peak.
+    assert peak.tensors == pytest.approx(measured, rel=1.5 * MAX_ERROR)
+
+
 @pytest.mark.quality  # three trainings with torch's profiler
 @pytest.mark.usefixtures("places", "one_thread")
-@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize(
+    ("batch_size", "recomputes", "most"),
+    [(4, False, 1.3), (4, True, 1.3), (1, True, 2.0)],  # a pair is two sequences at least
+)
 def test_pairs_and_thumbs_need_about_the_memory_of_references(
-    recomputes: bool, config: dict[str, Any], trainer_of: Any, tmp_path: Path
-) -> None:
+    batch_size: int, recomputes: bool, most: float, config: dict[str, Any], trainer_of: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     config["training"] |= {"max_steps": 2, "activation_checkpointing": recomputes}
     config["training"] |= {"optimizer": "adamw_torch_fused", "sample_summaries": 0}
+    config["training"] |= {"batch_size": batch_size, "gradient_accumulation_steps": 4 // batch_size}
     peaks = {}
     for method in ("sft", "dpo", "kto"):
-        lines = {"train": records(24), "validation": records(6, first=100)}
-        if method != "sft":
-            lines["train"] = judged_records(method, 24)
-            lines["validation"] = judged_records(method, 6, first=100)
-        for name, some in lines.items():
-            write_jsonl(tmp_path / f"{name}.jsonl", some)
+        write_answers(method, tmp_path)
         peaks[method] = measured_peak(trainer_of(config | {"method": method}))
     ratios = {method: peak / peaks["sft"] for method, peak in peaks.items()}
-    print(f"peaks: {peaks}, of references: {ratios}")
-    assert ratios["dpo"] < 1.3
+    print(f"batch_size {batch_size}, peaks: {peaks}, of references: {ratios}")
+    assert ratios["dpo"] < most
     assert ratios["kto"] < 1.3
