@@ -63,7 +63,7 @@ def why_missing(conversations: Sequence[Conversation]) -> str:
     )
     for method, answers in JUDGED_KEYS.items():
         if answers <= keys.keys():
-            hint += f"; if they were judged, set method: {method}"
+            hint += f"; judged answers are for data.train with method: {method}"
     answered = sum(_ends_with_the_assistant(one) for one in conversations)
     if answered * 2 > len(conversations):
         hint += (

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from job.conversations.record import Conversation
+from job.conversations.splits import content_digest
 from job.printable import number_of
 
 # Of the pairs in which one answer has more words, and between the medians of both kinds.
@@ -28,6 +29,7 @@ class AnswerFacts:
     pairs: int = 0
     longer_wanted: int = 0
     longer_unwanted: int = 0
+    contradictions: int = 0  # answers to one conversation that are wanted here and not there
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -50,6 +52,7 @@ class AnswerFacts:
             "pairs": self.pairs,
             "longer_wanted": self.longer_wanted,
             "longer_unwanted": self.longer_unwanted,
+            "contradictions": self.contradictions,
         }
 
     @classmethod
@@ -68,11 +71,15 @@ NO_ANSWERS = AnswerFacts()
 def answer_facts(conversations: Iterable[Conversation]) -> AnswerFacts:
     """Return the facts of the judged answers of some conversations."""
     by_kind: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    verdicts: dict[tuple[str, str], set[bool]] = {}
     pairs = longer_wanted = longer_unwanted = 0
     for conversation in conversations:
         words = [len(answer.text.split()) for answer in conversation.answers]
+        digest = content_digest(conversation) if words else ""
         for answer, count in zip(conversation.answers, words, strict=True):
             by_kind[answer.is_wanted][count] += 1
+            text = " ".join(answer.text.split())
+            verdicts.setdefault((digest, text), set()).add(answer.is_wanted)
         if len(words) == 2:
             pairs += 1
             longer_wanted += words[0] > words[1]
@@ -83,6 +90,7 @@ def answer_facts(conversations: Iterable[Conversation]) -> AnswerFacts:
         pairs,
         longer_wanted,
         longer_unwanted,
+        contradictions=sum(len(both) > 1 for both in verdicts.values()),
     )
 
 
@@ -109,6 +117,12 @@ def answers_lines(facts: AnswerFacts) -> list[str]:
                 f"warning: {more / max(fewer, 1):.1f} times as many of one kind: the few decide "
                 "little, or weigh much (training.kto.undesirable_weight)"
             )
+    if facts.contradictions:
+        answers = number_of(facts.contradictions, "answer is", "answers are")
+        lines.append(
+            f"warning: {answers} wanted in one record and not in another of the same "
+            "conversation: together they teach nothing"
+        )
     bias = _bias(facts)
     return lines + ([bias] if bias else [])
 

@@ -115,8 +115,10 @@ def check_kinds(labels: Iterable[bool]) -> None:
     counts = Counter(labels)
     if len(counts) == 1:
         side = "up" if True in counts else "down"
+        number = counts.total()
+        each = f"each of the {number} thumbs is" if number > 1 else "the only thumb is"
         raise DataError(
-            f"data.train: each of the {counts.total()} thumbs is {side}, and method: kto learns "
+            f"data.train: {each} {side}, and method: kto learns "
             "from the difference: add summaries with the other one, or take method: sft for "
             "references"
         )

@@ -1,6 +1,7 @@
 """Claims about trainings on judged answers: what is read, left out, encoded and reported."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -14,7 +15,7 @@ from job.preflight.steps import rows_at_most
 from job.prompt.encode import Encoder
 from job.prompt.template import make_prompt
 from job.telemetry import recorded_warnings
-from job.training.answer_facts import answer_facts, answers_lines
+from job.training.answer_facts import AnswerFacts, answer_facts, answers_lines
 from job.training.data_report import contents_lines, counts_lines, rows_lines
 from job.training.examples import read_examples
 from job.training.rows import RowSettings, check_rows, read_rows, write_rows
@@ -222,6 +223,17 @@ def test_a_bias_of_length_is_a_warning(chosen, rejected, warns):
         assert any(line.startswith("warning: what is wanted is") for line in lines) == warns
 
 
+def test_opposite_verdicts_on_one_conversation_are_a_warning():
+    pair = (Answer("It is late.", True), Answer("A call.", False))
+    opposite = (Answer("A  call.", True), Answer("It is late.", False))
+    facts = answer_facts([judged(*pair), judged(*opposite)])
+    assert AnswerFacts.from_json(json.loads(json.dumps(asdict(facts)))) == facts
+    (line,) = (line for line in answers_lines(facts) if line.startswith("warning"))
+    assert line.startswith("warning: 2 answers are wanted in one record and not in another")
+    elsewhere = judged(*opposite)._replace(turns=(Turn("customer", "Early."),))
+    assert answer_facts([judged(*pair), elsewhere]).contradictions == 0
+
+
 def test_thumbs_that_are_mostly_of_one_kind_are_a_warning():
     thumbs = [judged(Answer("a b c", True))] * 50 + [judged(Answer("a b d", False))] * 10
     lines = answers_lines(answer_facts(thumbs))
@@ -243,7 +255,7 @@ def test_a_split_without_any_reference_is_left_to_the_error_of_both():
     usable, why = with_references(
         {"train": [judged()._replace(metadata={"chosen": "a", "rejected": "b"})]}, 0.5
     )
-    assert why.endswith("; if they were judged, set method: dpo")
+    assert why.endswith("; judged answers are for data.train with method: dpo")
 
 
 def test_thumbs_that_cannot_be_scored_ask_for_a_test_set(config_of):
@@ -278,3 +290,5 @@ def test_one_kind_of_thumbs_that_fits_into_rows_is_refused():
     with pytest.raises(DataError, match="each of the 2 thumbs is up"):
         check_kinds([True, True])
     check_kinds([True, False])
+    with pytest.raises(DataError, match="the only thumb is down"):
+        check_kinds([False])
