@@ -1,7 +1,7 @@
 """The steps of `recap submit` that all targets share: check, plan, submit, print, follow."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -45,6 +45,20 @@ from job.telemetry import event
 ACCESS_CODES = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
 VARIABLE = "RECAP_VAR_"
 
+# How a cluster starts the commands that are not submitted, by command and cluster.
+SMALL_JOBS: Mapping[tuple[Command, str | None], str] = {
+    ("watch", "AWS Batch"): ", or start the stack's own job (infra/aws/README.md, What follows the "
+    "nights): aws batch submit-job --job-name watch --job-queue QUEUE --job-definition recap-watch",
+    ("feedback", "AWS Batch"): ", or start the stack's own job (infra/aws/README.md, What follows "
+    "the nights): aws batch submit-job --job-name feedback --job-queue QUEUE --job-definition "
+    """recap-feedback --container-overrides '{"command": ["feedback", "s3://…/feedback.yaml"]}'""",
+    ("watch", "Kubernetes"): ", or start the cluster's own job (infra/kubernetes/README.md): "
+    "kubectl -n recap create job --from=cronjob/recap-watch watch-now",
+    ("feedback", "Kubernetes"): ", or start the week, which begins with it "
+    "(infra/kubernetes/README.md): kubectl -n recap create job --from=cronjob/recap-train-weekly "
+    "week-now",
+}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -81,7 +95,7 @@ def hand_over(target: Target, options: Options) -> int:
     already is followed instead of another one.
     """
     options = replace(options, variables=_with_date(options.variables))
-    config = _load(options)
+    config = _load(options, target)
     models = models_read(config)
     reads = places_read(config, models)
     if target.cluster:
@@ -158,7 +172,7 @@ def _with_date(variables: Sequence[str]) -> list[str]:
     return [f"{name}={value}" for name, value in dated.items()]
 
 
-def _load(options: Options) -> ModelConfig:
+def _load(options: Options, target: Target) -> ModelConfig:
     """Return the config. Raise UsageError if it is for one machine, and the options for several."""
     config = load_config(
         options.command,
@@ -167,15 +181,13 @@ def _load(options: Options) -> ModelConfig:
         parse_variables(options.variables),
         METRICS,
     )
-    if isinstance(config, FeedbackConfig):
+    if isinstance(config, FeedbackConfig | WatchConfig):
+        command = command_of(config)
+        start = SMALL_JOBS.get((command, target.cluster), "")
         raise ConfigError(
-            f"{options.config}: its keys are those of `recap feedback`, which needs no GPU and no "
-            "cluster: run it where a scheduler runs small jobs"
-        )
-    if isinstance(config, WatchConfig):
-        raise ConfigError(
-            f"{options.config}: its keys are those of `recap watch`, which needs no GPU and takes "
-            "seconds: run it where a scheduler runs small jobs"
+            f"{options.config}: its keys are those of `recap {command}`, which needs no GPU and is "
+            f"not submitted: run `recap {command} {options.config}` where it reaches the "
+            f"nights{start}"
         )
     if not isinstance(config, SummarizeConfig) and options.workers:
         raise click.UsageError(

@@ -33,16 +33,19 @@ def watch(
     values = parse_variables(variables)
     loaded = load_config("watch", read_config(config), overrides, values)
     from job.printable import printable
-    from job.watch.page import write_page
+    from job.watch.page import check_name, write_page
     from job.watch.screen import screen, to_json
-    from job.watch.watch import judge_nights, report_or_raise, wait_for_expected
+    from job.watch.watch import judge_nights, raise_alarm, report, wait_for_expected
 
+    if plot:
+        check_name(plot)
     wait_for_expected(loaded)
     verdict = judge_nights(loaded)
     if as_json:
         click.echo(printable(json.dumps(to_json(verdict), indent=2, ensure_ascii=False)))
     else:
         click.echo(printable(screen(verdict)))
+    report(loaded, verdict)  # before the page, which may not be writable
     if plot:
         write_page(plot, loaded, verdict)
-    report_or_raise(loaded, verdict)
+    raise_alarm(loaded, verdict)

@@ -13,7 +13,15 @@ from job.storage.keys import split_file
 from job.storage.open import open_store
 from job.watch.judge import Verdict, Watched
 from job.watch.nights import WatchedNight
-from job.watch.screen import evidence, explanation, sentence, shown, usual
+from job.watch.screen import (
+    HEAD_OF_TRIAL,
+    evidence,
+    explanation,
+    row_of_trial,
+    sentence,
+    shown,
+    usual,
+)
 
 TEMPLATE = "page_of_nights.html"
 
@@ -29,10 +37,22 @@ class DrawnFigure:
     sentence: str
 
 
-def write_page(uri: str, config: WatchConfig, verdict: Verdict) -> None:
-    """Write the page to `uri`, a path or s3://… that ends in .html. Raise ConfigError otherwise."""
+@dataclass(frozen=True)
+class ShownTrial:
+    """The challenger that was tried last for the page: who, how and when, and both sides."""
+
+    title: str
+    table: Table
+
+
+def check_name(uri: str) -> None:
+    """Raise ConfigError if `uri` is no name of a page."""
     if not uri.endswith(".html"):
         raise ConfigError(f"--plot: got {uri}, wanted a file whose name ends in .html")
+
+
+def write_page(uri: str, config: WatchConfig, verdict: Verdict) -> None:
+    """Write the page to `uri`, a path or a URI of S3."""
     folder, name = split_file(uri)
     open_store(folder, config.storage).write(name, page(config, verdict).encode())
 
@@ -51,8 +71,18 @@ def page(config: WatchConfig, verdict: Verdict) -> str:
         sentence=_verdict(verdict),
         explanation=explanation(verdict),
         table=_table(figures),
+        challenger=_trial(verdict),
         figures=drawn,
     )
+
+
+def _trial(verdict: Verdict) -> ShownTrial | None:
+    trial = verdict.trial
+    if trial is None:
+        return None
+    rows = [row_of_trial(each) for each in trial.figures]
+    title = f"{trial.title()}. Nobody is alarmed; the intervals are for one look."
+    return ShownTrial(title[0].upper() + title[1:], Table(HEAD_OF_TRIAL, rows))
 
 
 def _verdict(verdict: Verdict) -> str:

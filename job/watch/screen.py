@@ -8,6 +8,7 @@ from job.watch.challengers import Compared
 from job.watch.judge import Verdict, Watched
 
 HEAD = ("figure", "last night", "usual", "evidence", "")
+FEW_NIGHTS = 28  # four of each weekday: docs/watching.md has the delays
 HEAD_OF_TRIAL = ("figure", "adapter", "challenger", "difference [95% interval]", "")
 
 
@@ -53,12 +54,15 @@ def row_of_trial(each: Compared) -> tuple[str, ...]:
 
 
 def explanation(verdict: Verdict) -> str:
-    """Return what the evidence means, in two sentences."""
+    """Return what the evidence means, and whether there are too few nights for much of it."""
     threshold = verdict.figures[0].threshold
-    return (
+    text = (
         f"Evidence of {threshold:,.0f} is an alarm. Without a change, any figure ever reaches it "
         f"with a probability of at most {verdict.alpha:.0%}."
     )
+    if len(verdict.nights) < FEW_NIGHTS:
+        text += f" With fewer than {FEW_NIGHTS} nights, most changes are not noticed yet."
+    return text
 
 
 def sentence(watched: Watched) -> str:

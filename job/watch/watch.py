@@ -8,6 +8,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from job.config.commands import WatchConfig
 from job.errors import AlarmError, DamagedError, MissingError, RetryError
@@ -60,11 +61,18 @@ def judge_nights(config: WatchConfig) -> Verdict:
             "recap summarize with a date in their names, as in dt=2026-01-31"
         )
     _check_expected(config, nights)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # of the time zone that is first
+    if nights[-1].day > tomorrow:
+        warn(
+            "the last night is of the future, so later ones come before it: correct its name, or "
+            "name it in leave_out",
+            night=nights[-1].uri,
+        )
     return judge(*compare_languages(nights, _anchors(config)), config.alpha)
 
 
-def report_or_raise(config: WatchConfig, verdict: Verdict) -> None:
-    """Log the verdict and its metrics. Raise AlarmError if a figure changed."""
+def report(config: WatchConfig, verdict: Verdict) -> None:
+    """Log the verdict and its metrics."""
     alarms = verdict.alarms
     for watched in alarms:
         warn("nights changed", **_fields(watched))
@@ -73,8 +81,13 @@ def report_or_raise(config: WatchConfig, verdict: Verdict) -> None:
         "WatchAlarms": (float(len(alarms)), "Count"),
     }
     log_metrics("watch", metrics, run=config.run, last_night=verdict.nights[-1].day.isoformat())
-    if alarms:
-        titles = ", ".join(f"{watched.figure.title} ({_cause(watched)})" for watched in alarms)
+
+
+def raise_alarm(config: WatchConfig, verdict: Verdict) -> None:
+    """Raise AlarmError if a figure changed."""
+    if verdict.alarms:
+        changed = [f"{watched.figure.title} ({_cause(watched)})" for watched in verdict.alarms]
+        titles = ", ".join(changed)
         raise AlarmError(
             f"the nights below {config.nights} changed: {titles}. Look at the summaries of these "
             "nights; once it is settled, set `since` to the first night of the new state"

@@ -10,6 +10,7 @@ from job.config.commands import WatchConfig
 from job.storage.folders import Manifest
 from job.watch.challengers import Tried, find_trial
 from job.watch.measured import Measured
+from job.watch.page import page
 from job.watch.screen import screen, to_json
 from job.watch.watch import judge_nights
 from tests.watch.streams import Team
@@ -83,6 +84,16 @@ def test_only_nights_of_the_last_pair_count():
     trial = find_trial([(date(2026, 1, n + 1), each) for n, each in enumerate(nights)])
     assert trial.days == [date(2026, 1, 5), date(2026, 1, 6)]
     assert find_trial([(date(2026, 1, 1), None)]) is None
+
+
+def test_the_page_has_the_challenger_beside_the_adapter(judged):
+    config = WatchConfig.model_validate({"run": "w", "nights": "nights"})
+    text = page(config, judged("canary"))
+    title = "Challenger cccccccccccc (canary) beside aaaaaaaaaaaa, 3 nights from 2026-01-01 to"
+    assert title in text
+    section = text[text.index('id="challenger"') : text.index('id="courses"')]
+    assert "+120.00 [+111.04, +128.96]" in section
+    assert 'href="#challenger"' in text
 
 
 def test_shares_of_equal_records_leave_a_doubt():

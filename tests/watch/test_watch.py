@@ -15,7 +15,7 @@ from job.summarization.quality import FACT, FIGURES, OTHER_LANGUAGE
 from job.summarization.summarize import summarize
 from job.watch.nights import is_there, read_nights
 from job.watch.page import page
-from job.watch.watch import judge_nights, report_or_raise, wait_for_expected
+from job.watch.watch import judge_nights, raise_alarm, report, wait_for_expected
 from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from tests.watch.streams import Plant, Team, day
 
@@ -171,6 +171,24 @@ def test_the_page_shows_each_figure_and_the_alarm(changed, tmp_path):
     assert "cause: model" in text
 
 
+def test_a_page_that_cannot_be_written_hides_no_alarm(changed, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert command_line(changed, "--plot", f"{tmp_path}/file/nights.html") == ExitCode.OUTPUT
+    assert "nights changed" in capsys.readouterr().err
+    never = ("--plot", "nights.txt", "--set", f"expected={day(95)}")
+    assert command_line(changed, *never) == ExitCode.CONFIG, "before it waits"
+
+
+def test_a_night_of_the_future_is_warned_of(changed, tmp_path, capsys):
+    for number, name in enumerate(("2026-01-01", "2062-01-01")):
+        shutil.copytree(changed / f"nights/dt={day(number)}", tmp_path / f"nights/dt={name}")
+    shutil.copytree(changed / "anchors", tmp_path / "anchors")
+    assert command_line(tmp_path) == ExitCode.DONE
+    found = capsys.readouterr()
+    assert "the last night is of the future" in found.err
+    assert "With fewer than 28 nights" in found.out
+
+
 def test_the_page_escapes_the_name_of_a_run(changed):
     config = config_of(changed)
     named = config.model_copy(update={"run": "<script>x</script>"})
@@ -183,8 +201,10 @@ def test_the_log_has_a_line_for_each_alarm_and_the_metric(changed, caplog, monke
     monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
     caplog.set_level(logging.INFO, "recap")
     config = config_of(changed)
+    verdict = judge_nights(config)
+    report(config, verdict)
     with pytest.raises(AlarmError, match="set `since`"):
-        report_or_raise(config, judge_nights(config))
+        raise_alarm(config, verdict)
     fields = [record.fields for record in caplog.records if hasattr(record, "fields")]
     assert {"figure": "characters", "cause": "unknown"}.items() <= fields[0].items()
     assert fields[-1]["WatchAlarms"] == 1
@@ -250,3 +270,14 @@ def test_there_is_nothing_to_plan_or_to_submit(changed, capsys, command):
     path.write_text(f"run: watch\nnights: {changed}/nights\n", encoding="utf-8")
     assert run([*command, str(path)]) == ExitCode.CONFIG
     assert "recap watch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "start"),
+    [("aws-batch", "--job-definition recap-watch"), ("kubernetes", "--from=cronjob/recap-watch")],
+)
+def test_a_cluster_has_a_job_of_its_own_for_it(changed, capsys, target, start):
+    path = changed / "watch.yaml"
+    path.write_text(f"run: watch\nnights: {changed}/nights\n", encoding="utf-8")
+    assert run(["submit", target, str(path), "--dry-run"]) == ExitCode.CONFIG
+    assert start in " ".join(capsys.readouterr().err.split())
