@@ -9,6 +9,8 @@ from job.model.adapter_files import ADAPTER_WEIGHTS
 from job.model.champion import Pointer, Promotion, find_pointer, now, switch
 from job.model.fetch import BASE_KEY, read_adapter
 from job.model.files import ADAPTER_CONFIG
+from job.model.kinds import METHOD_KEY, REWARD
+from job.model.reward import read_reward_model
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
 
@@ -22,6 +24,16 @@ def put_adapter(uri: str, work: Path, content: str | None = None) -> str:
     (folder / "weights").write_text(content or uri)
     publish_folder(folder, open_store(uri), "", {BASE_KEY: {"uri": "base", "digest": "b" * 64}})
     return read_adapter(uri, STORAGE).digest
+
+
+def put_reward_model(uri: str, work: Path) -> str:
+    """Publish a reward model without weights, whose content is its URI. Return its digest."""
+    folder = work / f"reward-model-of-{uri.rpartition('/')[2]}"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(uri)
+    about = {BASE_KEY: {"uri": "small", "digest": "c" * 64}, METHOD_KEY: REWARD, "run": "judge"}
+    publish_folder(folder, open_store(uri), "", about)
+    return read_reward_model(uri, STORAGE, "generation.reward.adapter").digest
 
 
 def put_lora(uri: str, work: Path, rank: int = 2) -> None:

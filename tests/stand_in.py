@@ -17,7 +17,7 @@ from job.inference.taken import Filled
 from job.model.fetch import read_adapter
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
-from job.summarization.summarizer import Digests, Summarizer, fetch_digests
+from job.summarization.summarizer import Digests, Scorer, Summarizer, fetch_digests
 
 Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
@@ -44,7 +44,7 @@ class StandInEngine:
     """An engine that answers with the prompt's length and some of its tokens.
 
     It calls `before` in each `generate`, and takes `seconds_each` for each prompt. Its answers end
-    with `mark`.
+    with `mark`. They name the seed if they are drawn.
     """
 
     context_tokens = 1 << 20
@@ -76,8 +76,9 @@ class StandInEngine:
         self.seconds += time.perf_counter() - started
         if on_done:
             on_done(len(prompts))
+        mark = f" by seed {settings.seed}{self._mark}" if settings.temperature else self._mark
         return [
-            Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}{self._mark}", 3, "stop")
+            Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}{mark}", 3, "stop")
             for prompt in prompts
         ]
 
@@ -110,11 +111,11 @@ class TextEngine:
         """Do nothing: it is never busy."""
 
 
-def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None) -> Open:
+def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None, score: Any = None) -> Open:
     """Return a function that opens a summarizer with this engine and without a model.
 
     Without a tokenizer, tokens are bytes. `challenger` is the engine of the night's challenger, if
-    it has one; its prompt is its own.
+    it has one; its prompt is its own. `score` stands for the reward model's function.
     """
     tokenizer = tokenizer or StandInTokenizer()
 
@@ -122,7 +123,9 @@ def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None) -> Open
         digests = fetch_digests(filled.config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
         cleaning = cleaning_of(PROMPT, filled.config.data)
-        found = Summarizer(engine, encoder, cleaning, digests, "stand-in")
+        reward = filled.config.generation.reward
+        scorer = None if reward is None else Scorer(str(reward.adapter_digest), score)
+        found = Summarizer(engine, encoder, cleaning, digests, "stand-in", scorer=scorer)
         section = filled.config.challenger
         if section is None:
             return found
@@ -133,6 +136,7 @@ def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None) -> Open
             cleaning,
             Digests(digest, digests.base),
             "stand-in",
+            scorer=scorer,
         )
         return replace(found, challenger=beside)
 

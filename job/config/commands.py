@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.challenger_section import ChallengerSection
 from job.config.data_sections import DataSection, ReadingSection
 from job.config.feedback_sections import (
@@ -46,11 +47,7 @@ from job.config.serving_section import (
     TensorParallel,
     check_serving,
 )
-from job.config.training_sections import (
-    LoraSection,
-    PublishSection,
-    TrainingSection,
-)
+from job.config.training_sections import LoraSection, PublishSection, TrainingSection
 
 ONE_MERGED_ADAPTER = (
     "adapter_weights: merged leaves a base that serves one adapter alone, and challenger is set: "
@@ -148,7 +145,7 @@ class SummarizeConfig(Section):
         "share.",
     )
     adapter_weights: AdapterWeights = "separate"
-    generation: GenerationSection = GenerationSection()
+    generation: NightGenerationSection = NightGenerationSection()
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = Field(
         "keep_ends",
         description="What to do with conversations that are too long for the model. keep_ends "

@@ -193,8 +193,12 @@ def _unknown(path: Path, value: Any, schema: Schema, elsewhere: Mapping[str, Seq
     if isinstance(value, str) and value in names:
         return f"unknown key; did you mean {value}: {key}?"
     same = [other for other in everywhere if other.rpartition(".")[2] == key]
-    for command, paths in elsewhere.items():
-        there = [each for each in paths if each == key or each.endswith(f".{key}")]
+    # The command that has this very key comes before those that have the name elsewhere.
+    whole = dotted(path)
+    ordered = sorted(elsewhere.items(), key=lambda item: whole not in item[1])
+    for command, paths in ordered:
+        there = [whole] if whole in paths else []
+        there += [each for each in paths if each == key or each.endswith(f".{key}")]
         there += called(key, set(paths))
         if there and not same:
             return f"{there[0]} is a key of `recap {command}` and not of this command; remove it"

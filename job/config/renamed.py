@@ -20,6 +20,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "auto_find_batch_size": ("training.batch_size",),
     "base_model": ("model.base",),
     "batch_size": ("training.batch_size", "generation.max_batch_size"),
+    "best_of": ("generation.candidates",),
     "beta": ("training.dpo.beta", "training.kto.beta"),
     "bnb_4bit_compute_dtype": ("model.dtype",),
     "bnb_4bit_quant_type": ("model.quantization",),

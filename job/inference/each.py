@@ -72,7 +72,7 @@ def generate_each(
     except Exception as error:
         if isinstance(error, RecapError) or unwritable(error):
             raise
-        _log_once(error, len(prompts))
+        log_once(error, len(prompts))
         if len(prompts) == 1:
             on_done(1 - reported)
             return [Failure.of(error)]
@@ -86,7 +86,7 @@ def generate_each(
     ]
 
 
-def _log_once(error: Exception, prompts: int) -> None:
+def log_once(error: Exception, prompts: int) -> None:
     """Log an error that a call of the engine ended with, unless one like it was logged before.
 
     A batch that fails for a reason that is not its prompts' would else be halved down in silence,

@@ -25,6 +25,7 @@ from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
 from job.prompt.vocabulary import NO_LIMIT
 
 MAX_ROWS = 64  # of a batch
+SCORING_BYTES = 2 << 30  # beside the weights, where another model takes the rest of a GPU
 
 
 @dataclass
@@ -97,6 +98,13 @@ class RewardModel:
         for row, score in zip(rows, self.score(prompts, completions, on_done), strict=True):
             scores[row] = score
         return scores
+
+    def bytes_on_gpu(self) -> int:
+        """Return the bytes of a GPU that the weights have and scoring needs; 0 without a GPU."""
+        if self.model.device.type == "cpu":
+            return 0
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return SCORING_BYTES + sum(int(tensor.nbytes) for tensor in tensors)
 
     @contextmanager
     def _active(self) -> Iterator[None]:

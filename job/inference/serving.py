@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.data_sections import CleaningStep
 from job.config.redaction import RedactionSection
 from job.config.sections import AdapterModelSection, GenerationSection
@@ -175,7 +176,7 @@ class ServingWish:
     `tensor_parallel` is the number of GPUs that share the weights. The values named in `taken` come
     from an adapter's serving.json, not from a person: a machine that lacks them departs from them,
     and does not refuse. `conversations` is the number of those that the engine is for, None where
-    it is to be as for many.
+    it is to be as for many. `bytes_beside` of GPU memory are for another model, loaded before.
     """
 
     section: AdapterModelSection
@@ -186,6 +187,7 @@ class ServingWish:
     reading: Reading = AS_TRAINED
     taken: frozenset[str] = frozenset()
     conversations: int | None = None
+    bytes_beside: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,13 @@ def departure(name: str, here: Any, there: Any, is_judged: bool) -> str:
     """Return the sentence for a setting with another value `there`, where the adapter was made."""
     when = "when it was judged" if is_judged else "when it was published, and never judged"
     return f"{name.replace('_', ' ')} {_shown(here)} here, {_shown(there)} {when}"
+
+
+def departure_of_candidates(section: GenerationSection, is_judged: bool) -> list[str]:
+    """Return the sentence for a night that draws several candidates; none for any other command."""
+    if not isinstance(section, NightGenerationSection) or section.candidates == 1:
+        return []
+    return [departure("candidates", section.candidates, 1, is_judged)]
 
 
 def write_serving(folder: Path, serving: Serving, is_judged: bool) -> None:

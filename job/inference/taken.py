@@ -19,6 +19,7 @@ from job.inference.serving import (
     Serving,
     ServingWish,
     departure,
+    departure_of_candidates,
     read_serving,
 )
 from job.inference.vllm_start import is_installed
@@ -161,6 +162,7 @@ def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...])
         if here[name] not in (there, "auto"):
             sentences.append(departure(name, here[name], there, is_judged))
 
+    sentences += departure_of_candidates(filled.config.generation, is_judged)
     attention = filled.config.model.attention
     usual = (judged.attention, "auto") if judged.attention in OF_AUTO else (judged.attention,)
     engine = filled.config.engine

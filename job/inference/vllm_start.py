@@ -184,6 +184,9 @@ def start_vllm(model: FetchedModel, wish: ServingWish) -> VllmEngine:
 
         max_tokens = tokens_at_most(generation, context)
         arguments = _engine_arguments(model, section, max_tokens, tensor_parallel)
+        arguments.gpu_memory_utilization = _share_of_memory(
+            arguments.gpu_memory_utilization, wish.bytes_beside
+        )
         refusals: tuple[type[Exception], ...] = REFUSALS
         if section.quantization:
             refusals += PLUGIN_REFUSALS
@@ -277,6 +280,16 @@ def _engine_arguments(
         disable_log_stats=True,
         **lora,
     )
+
+
+def _share_of_memory(share: float, bytes_beside: int) -> float:
+    """Return vLLM's share of a GPU's memory, without that of another model of this process."""
+    import torch
+
+    if not bytes_beside or not torch.cuda.is_available():
+        return share
+    _, total = torch.cuda.mem_get_info()
+    return max(0.0, share - bytes_beside / int(total))
 
 
 def _lora_slot_size(adapter: Path) -> int:

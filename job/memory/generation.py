@@ -26,7 +26,8 @@ VLLM_LOGITS_COPIES = 3
 class GenerationNeed:
     """The memory of a night on a card with one of the engines, and how much runs at once there.
 
-    `sequences` is the number of conversations of the longest prompt at once, 0 if it does not fit.
+    `beside` are the bytes of other models: a challenger, a reward model. `sequences` is the number
+    of conversations of the longest prompt at once, 0 if it does not fit.
     """
 
     card: Card
@@ -35,15 +36,16 @@ class GenerationNeed:
     cache: int
     working: int
     sequences: int
+    beside: int = 0
 
     @property
     def total(self) -> int:
         """The bytes of all parts."""
-        return self.weights + self.cache + self.working
+        return self.weights + self.cache + self.working + self.beside
 
 
 def need_of_transformers(
-    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card, beside: int = 0
 ) -> GenerationNeed:
     """Return the need of recap's own batches, as large as `section` lets them be.
 
@@ -54,15 +56,16 @@ def need_of_transformers(
     if section.max_batch_tokens is not None:
         wanted = min(wanted, max(1, section.max_batch_tokens // tokens))
     # recap measures what a token takes, and grows its batches up to this share of what is free.
-    room = MAX_SHARE * ((card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - shape.weights)
+    taken = shape.weights + beside
+    room = MAX_SHARE * ((card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - taken)
     row = _row_of_transformers(shape, prompt_tokens, tokens)
     fitting = int(room // (row.cache + row.working))
     sequences = max(0, min(wanted, fitting))
-    return _need_of_rows(shape, row, card, sequences)
+    return _need_of_rows(shape, row, card, sequences, beside)
 
 
 def need_on_a_cpu(
-    shape: BaseShape, section: GenerationSection, prompt_tokens: int, free: int
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, free: int, beside: int = 0
 ) -> GenerationNeed:
     """Return the need of recap's own batches on a CPU, whose size does not depend on memory.
 
@@ -72,7 +75,7 @@ def need_on_a_cpu(
     at_once = (section.max_batch_tokens or FIRST_TOKENS) // tokens
     sequences = max(1, min(section.max_batch_size, at_once))
     row = _row_of_transformers(shape, prompt_tokens, tokens)
-    return _need_of_rows(shape, row, Card("a CPU", free, (0, 0)), sequences)
+    return _need_of_rows(shape, row, Card("a CPU", free, (0, 0)), sequences, beside)
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,24 @@ def _row_of_transformers(shape: BaseShape, prompt_tokens: int, tokens: int) -> _
     return _Row(cache, _prefill_bytes(shape, prompt_tokens) + 4 * shape.vocabulary)
 
 
-def _need_of_rows(shape: BaseShape, row: _Row, card: Card, sequences: int) -> GenerationNeed:
+def _need_of_rows(
+    shape: BaseShape, row: _Row, card: Card, sequences: int, beside: int
+) -> GenerationNeed:
     cache, working = sequences * row.cache, sequences * row.working
-    return GenerationNeed(card, "transformers", shape.weights, cache, working, sequences)
+    return GenerationNeed(card, "transformers", shape.weights, cache, working, sequences, beside)
 
 
 def need_of_vllm(
-    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card, beside: int = 0
 ) -> GenerationNeed:
     """Return the need of vLLM, which takes a share of the card and fills it with its cache."""
     tokens = prompt_tokens + section.max_new_tokens
     working = _prefill_bytes(shape, VLLM_BATCHED_TOKENS) + VLLM_GRAPHS_BYTES
     working += VLLM_SEQUENCES * shape.vocabulary * 4 * VLLM_LOGITS_COPIES
-    cache = int(card.memory * VLLM_SHARE - shape.weights - working)
+    cache = int(card.memory * VLLM_SHARE - shape.weights - beside - working)
     sequences = min(VLLM_SEQUENCES, cache // max(1, tokens * shape.cache_of_a_token))
     return GenerationNeed(
-        card, "vLLM", shape.weights, max(0, cache), working, max(0, int(sequences))
+        card, "vLLM", shape.weights, max(0, cache), working, max(0, int(sequences)), beside
     )
 
 
@@ -118,8 +123,10 @@ def text_of(needs: Sequence[GenerationNeed]) -> str:
     lines = []
     for need in needs:
         weights, cache = need.weights / 2**30, need.cache / 2**30
+        beside = f"{need.beside / 2**30:.1f} of other models, " if need.beside else ""
         parts = (
-            f"{weights:.1f} GiB of weights, {cache:.1f} of cache, {need.working / 2**30:.1f} else"
+            f"{weights:.1f} GiB of weights, {beside}{cache:.1f} of cache, "
+            f"{need.working / 2**30:.1f} else"
         )
         at_once = f"about {need.sequences:,} of the longest conversations at once"
         warning = ""

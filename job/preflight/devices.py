@@ -325,12 +325,17 @@ def _level_of(need: "Need") -> str:
 
 
 def generation_check(
-    model: "Model", section: AdapterModelSection, generation: GenerationSection, devices: Devices
+    model: "Model",
+    section: AdapterModelSection,
+    generation: GenerationSection,
+    devices: Devices,
+    beside: int = 0,
 ) -> Check:
     """Return how many conversations each engine can summarize at once on each card, by formula.
 
-    `model` has no weights. Prompts have as many tokens as they may, or PROMPT_TOKENS if that is
-    less. On a CPU, return the host's memory that the night needs.
+    `model` has no weights. `beside` are the bytes of other models in the same memory. Prompts have
+    as many tokens as they may, or PROMPT_TOKENS if that is less. On a CPU, return the host's memory
+    that the night needs.
     """
     from job.memory.generation import need_of_transformers, need_of_vllm, need_on_a_cpu, text_of
     from job.memory.shape import shape_of
@@ -342,16 +347,18 @@ def generation_check(
     tokens = generation.max_input_tokens or PROMPT_TOKENS
     needs = []
     for card in devices.cards:
-        needs.append(need_of_transformers(shape, generation, tokens, card))
-        needs.append(need_of_vllm(shape, generation, tokens, card))
+        needs.append(need_of_transformers(shape, generation, tokens, card, beside))
+        needs.append(need_of_vllm(shape, generation, tokens, card, beside))
     lines = [f"estimated for prompts of {tokens:,} tokens, by formula"]
+    if beside:
+        lines.append(f"with {_size(beside)} of a challenger or a reward model beside the model")
     if needs:
         lines.append(text_of(needs))
     if devices.has_cpu:
         number_bytes = 4 if section.dtype in ("auto", "float32") else 2
         on_cpu = shape_of(model, section.quantization, number_bytes)
         free = free_host_bytes()
-        need = need_on_a_cpu(on_cpu, generation, tokens, free - LIBRARIES_BYTES)
+        need = need_on_a_cpu(on_cpu, generation, tokens, free - LIBRARIES_BYTES, beside)
         lines.append(_line_of_a_cpu(need, free))
     return Check("memory", "\n".join(lines), is_estimate=True)
 

@@ -35,6 +35,7 @@ from job.model.fetch import (
 from job.model.files import ADAPTER_CONFIG, hub_id_of
 from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
+from job.preflight.beside import bytes_beside
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices, generation_check
 from job.preflight.duration import Base
@@ -295,7 +296,8 @@ def _model_checks(
     facts, skeleton = described
     checks = [model, weights_check(small, section, config.storage)]
     if isinstance(config, SummarizeConfig) or devices.are_named:
-        checks.append(generation_check(skeleton, section, config.generation, devices))
+        beside = bytes_beside(config) if isinstance(config, SummarizeConfig) else 0
+        checks.append(generation_check(skeleton, section, config.generation, devices, beside))
     if prompt is not None:
         embeddings = facts.embeddings
         checks.append(

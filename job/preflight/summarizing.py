@@ -25,6 +25,7 @@ from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.metric_models import describe_metric_model
 from job.preflight.models import describe_champion, generating_checks
 from job.preflight.prompts import Prompting, describe_prompts_of_night
+from job.preflight.reward import reward_checks
 from job.printable import number_of
 from job.storage.open import InputFile
 from job.summarization.champion import find_champion, follow
@@ -76,6 +77,7 @@ def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> 
             *champion_checks,
             *generating_checks(followed, devices, look),
             *challenger_checks(config, followed, found.records if found else None),
+            *reward_checks(config),
             _workers_check(config),
             *_faithfulness_checks(config),
             output_check,

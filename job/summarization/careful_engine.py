@@ -13,7 +13,8 @@ cannot, no record is to blame.
 import traceback
 from collections.abc import Sequence
 
-from job.config.sections import GenerationSection
+from job.config.candidates_section import NightGenerationSection
+from job.config.sections import LARGEST_SEED, GenerationSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, RecapError, RetryError, unwritable
 from job.inference.each import OUT_OF_MEMORY, Done, Failure, generate_each
@@ -68,13 +69,14 @@ class CarefulEngine:
     small batches and none is announced ahead, so that every prompt in flight is in a note. Nobody
     waits for an engine in shadow: it gets no greeting, and whatever it fails on is the failure of a
     prompt. Its records have names of their own in notes, since another engine has them, too: one
-    that ends processes there does not cost the adapter's line.
+    that ends processes there does not cost the adapter's line. `settings_of_each` are those of each
+    candidate of a summary. `has_scored` is True once the reward model has scored some of them here.
     """
 
     def __init__(
         self,
         loader: SummarizerLoader,
-        settings: GenerationSection,
+        settings: NightGenerationSection,
         notes: CrashNotes | None = None,
         has_answered: bool = False,
         is_careful: bool = False,
@@ -82,9 +84,11 @@ class CarefulEngine:
     ) -> None:
         self.loader = loader
         self.settings = settings
+        self.settings_of_each = settings_of_each(settings)
         self.notes = notes or CrashNotes()
         self.has_answered = has_answered
         self.is_careful = is_careful
+        self.has_scored = False
         self._is_shadow = is_shadow
 
     @property
@@ -94,16 +98,23 @@ class CarefulEngine:
         return is_loaded and self.loader.load().engine.prompts_ahead > 0
 
     def expect(self, prompts: Sequence[list[int]]) -> int:
-        """Announce prompts of a later call, if the engine wants that. Loads the model if needed.
+        """Announce prompts of later calls, if the engine wants that. Loads the model if needed.
 
-        Return the number of prompts of later calls that should be announced.
+        There is one call for each candidate. Return the number of prompts of later calls that
+        should be announced.
         """
         if self.is_careful:
             return 0
         engine = self.loader.load().engine
         if not engine.prompts_ahead:
             return 0
-        engine.expect(prompts, self.settings)
+        if len(self.settings_of_each) == 1:
+            engine.expect(prompts, self.settings)
+            return engine.prompts_ahead
+        for prompt in prompts:
+            # One after the other, so that all candidates find the prompt in the engine's cache.
+            for settings in self.settings_of_each:
+                engine.expect([prompt], settings)
         return engine.prompts_ahead
 
     def generate(
@@ -111,20 +122,23 @@ class CarefulEngine:
         prompts: Sequence[list[int]],
         sources: Sequence[Source],
         on_done: Done,
+        settings: GenerationSection | None = None,
     ) -> list[Generated | Failure]:
         """Return an answer to each prompt, or why there is none.
 
-        `sources` are those of the records that the prompts are made of. Raise ConfigError if the
-        model cannot answer a greeting either, or RetryError if it has answered before.
+        `sources` are those of the records that the prompts are made of, and `settings` those of a
+        candidate. Raise ConfigError if the model cannot answer a greeting either, or RetryError if
+        it has answered before.
         """
+        settings = settings or self.settings
         if not self.is_careful:
-            return self._generate(prompts, on_done)
+            return self._generate(prompts, settings, on_done)
 
         if not self.has_answered:
             self._check_model_answers(FAILS_AT_ONCE)
             self.has_answered = True
 
-        records = [self._name_in_notes(source) for source in sources]
+        records = [self.name_in_notes(source) for source in sources]
         crashes = self.notes.crashes
         suspects = [row for row, record in enumerate(records) if record in crashes]
         others = [row for row, record in enumerate(records) if record not in crashes]
@@ -133,16 +147,16 @@ class CarefulEngine:
         for start in range(0, len(others), CAREFUL_BATCH):
             rows = others[start : start + CAREFUL_BATCH]
             with self.notes.records_in_flight([records[row] for row in rows]):
-                found = self._generate([prompts[row] for row in rows], on_done)
+                found = self._generate([prompts[row] for row in rows], settings, on_done)
             answers |= zip(rows, found, strict=True)
 
         # Records that crashed alone come last: a GPU that fails at random should not meet the same
         # record at the beginning of every attempt.
         for row in sorted(suspects, key=lambda row: crashes[records[row]]):
-            answers[row] = self._generate_alone(prompts[row], records[row], on_done)
+            answers[row] = self._generate_alone(prompts[row], records[row], settings, on_done)
         return [answers[row] for row in range(len(prompts))]
 
-    def _name_in_notes(self, source: Source) -> str:
+    def name_in_notes(self, source: Source) -> str:
         """Return the name of a record in notes.
 
         In shadow it is another one, unless the adapter has given the record up: what ended its
@@ -157,6 +171,7 @@ class CarefulEngine:
         self,
         prompt: list[int],
         record: str,
+        settings: GenerationSection,
         on_done: Done,
     ) -> Generated | Failure:
         """Return the answer to a prompt whose record was in flight when a process died."""
@@ -168,16 +183,17 @@ class CarefulEngine:
         # A broken GPU must not be noted as a crash of this record.
         self._check_model_answers(FAILS_AT_ONCE)
         with self.notes.records_in_flight([record], crashes_alone=crashes + 1):
-            (answer,) = self._generate([prompt], on_done)
+            (answer,) = self._generate([prompt], settings, on_done)
         return answer
 
     def _generate(
         self,
         prompts: Sequence[list[int]],
+        settings: GenerationSection,
         on_done: Done,
     ) -> list[Generated | Failure]:
         engine = self.loader.load().engine
-        answers = generate_each(engine, prompts, self.settings, on_done, self._note_answer)
+        answers = generate_each(engine, prompts, settings, on_done, self._note_answer)
         self.check_failures(answers)
         self.has_answered = True
         return answers
@@ -234,6 +250,18 @@ class CarefulEngine:
         summarizer = self.loader.load()
         prompt = summarizer.encoder.encode(GREETING)
         summarizer.engine.generate([prompt.ids], self.settings)
+
+
+def settings_of_each(settings: NightGenerationSection) -> list[NightGenerationSection]:
+    """Return the settings of each candidate: they differ in their seeds, which follow each other.
+
+    Those of the first are `settings` themselves.
+    """
+    found = [settings]
+    for number in range(1, settings.candidates):
+        seed = (settings.seed + number) % (LARGEST_SEED + 1)
+        found.append(settings.model_copy(update={"seed": seed}))
+    return found
 
 
 def _is_raised_in_a_library(error: Exception) -> bool:

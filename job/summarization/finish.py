@@ -33,7 +33,7 @@ from job.summarization.chunk_store import REJECT, ChunkFacts, OutcomeLine, read_
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
 from job.summarization.faithfulness import score_faithfulness
-from job.summarization.identity import CHALLENGER
+from job.summarization.identity import CANDIDATES, CHALLENGER
 from job.summarization.inputs import check_unchanged
 from job.summarization.night import Night
 from job.summarization.night_report import NightPage, write_night_report
@@ -48,6 +48,7 @@ from job.summarization.rerun import (
     mark_success_if_same,
     report_or_raise,
 )
+from job.summarization.reward import reward_facts
 from job.summarization.sample import NightSample, SampledSummary
 from job.summarization.shard import Shard
 from job.summarization.sides import Assignment, Sides
@@ -243,7 +244,9 @@ class _Assembly:
         duplicate = next(duplicates, None)
         output = self._night.output
         scores_them = self._night.config.faithfulness_model is not None
-        summaries = output.write_summaries(self._folder, self._night.config.csv_output)
+        has_candidates = self._night.reward is not None
+        csv = self._night.config.csv_output
+        summaries = output.write_summaries(self._folder, csv, has_candidates)
         rejects = output.write_rejects(self._folder)
         with summaries as write_summary, rejects as write_reject, self._shadow() as write_shadow:
             for chunk, path in zip(self._chunks.chunks, paths, strict=True):
@@ -334,13 +337,16 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
     }
     if lengths is not None:
         facts["summary_characters"] = asdict(lengths)
-    facts[QUALITY] = quality_block(
-        assembly.quality,
-        QualitySample.of(chunks.records),
-        assembly.sample,
-        counts,
-        score_faithfulness(night, chunks, assembly.measured, totals.cleaning),
-    )
+    faithfulness = score_faithfulness(night, chunks, assembly.measured, totals.cleaning)
+    sample = QualitySample.of(chunks.records)
+    facts[QUALITY] = quality_block(assembly.quality, sample, assembly.sample, counts, faithfulness)
+    if night.reward is not None:
+        facts[QUALITY]["reward_model"] = {"model": night.reward.uri, "digest": night.reward.digest}
+        facts[CANDIDATES] = {
+            "count": config.generation.candidates,
+            "reward": reward_facts(night.reward),
+            **assembly.sample.rewards.facts(),
+        }
     if config.cost_per_hour is not None:
         cost = totals.machine_seconds / 3600 * config.cost_per_hour
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None

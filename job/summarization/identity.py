@@ -30,6 +30,10 @@ LATER_KEY = "deterministic"
 # Keys of `data` that select files. The identity lists the selected files themselves.
 SELECTION = ("include", "exclude")
 
+# Keys of `generation` that are in the identity apart, where they mean anything.
+OF_CANDIDATES = {"candidates", "reward"}
+CANDIDATES = "candidates"  # key of them, and of the manifest's facts
+
 # Keys of the config that are part of the identity as they are.
 OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
 
@@ -51,7 +55,9 @@ def identity(
     model = model_identity(config.model)
     reading = reading_identity(config.data)
     generation = plain["generation"]
-    left_out = SPEED_ONLY if config.generation.deterministic else {*SPEED_ONLY, LATER_KEY}
+    left_out = SPEED_ONLY | OF_CANDIDATES
+    if not config.generation.deterministic:
+        left_out.add(LATER_KEY)
     return {
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
@@ -61,6 +67,7 @@ def identity(
         "generation": {key: generation[key] for key in generation if key not in left_out},
         **{key: plain[key] for key in OTHERS},
         **_csv_output(config),
+        **_candidates(config),
         **_challenger(config, challenger),
     }
 
@@ -129,6 +136,17 @@ def _challenger(config: SummarizeConfig, known_by: str | None) -> Mapping[str, A
         return {}
     digest = known_by or section.adapter_digest
     return {CHALLENGER: {"digest": digest, section.mode: section.share, "seed": section.seed}}
+
+
+def _candidates(config: SummarizeConfig) -> Mapping[str, Any]:
+    """Return the candidates and their reward model; identities of other nights have no such key."""
+    reward = config.generation.reward
+    if reward is None:
+        return {}
+    model = model_identity(reward)
+    loading = {key: model[key] for key in ("quantization", "dtype", "attention")}
+    judge = {"digest": reward.adapter_digest, **loading}
+    return {CANDIDATES: {"count": config.generation.candidates, "reward": judge}}
 
 
 def _csv_output(config: SummarizeConfig) -> Mapping[str, Any]:

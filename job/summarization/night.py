@@ -6,6 +6,7 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.inference.taken import Filled, fill, judged_serving
+from job.model.fetch import Adapter
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder
@@ -26,6 +27,7 @@ from job.summarization.chunks import Chunks
 from job.summarization.identity import identity, settings_fingerprint
 from job.summarization.output import Output
 from job.summarization.records import Counts
+from job.summarization.reward import resolve_reward, with_reward
 from job.summarization.summarizer import Digests, fetch_digests
 
 
@@ -55,8 +57,11 @@ def begin_night(
         )
         serving = judged_serving(adapter, None if pointed is None else pointed.serving)
         filled = replace(filled, challenger_judged=serving)
-    filled = replace(filled, config=with_challenger(filled.config, challenger))
-    return Night(config, filled, output, digests, left_out or LeftOut(), pinned, challenger)
+    reward = resolve_reward(config)
+    resolved = with_reward(with_challenger(filled.config, challenger), reward)
+    filled = replace(filled, config=resolved)
+    left_out = left_out or LeftOut()
+    return Night(config, filled, output, digests, left_out, pinned, challenger, reward)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Night:
     left_out: LeftOut = field(default_factory=LeftOut)  # files below the input that are not read
     pinned: Mapping[Role, PinnedChampion] = field(default_factory=dict)
     named: Challenger | None = None
+    reward: Adapter | None = None  # the reward model that chooses among candidates
 
     @property
     def champion(self) -> PinnedChampion | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from job.conversations.record import Reject
 from job.inference.each import Done
-from job.inference.levels import Answer, answer_each
+from job.summarization.candidates import Chosen, answer_with_candidates
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.prepare import Task
 from job.summarization.quality import measure, size_of
@@ -105,7 +105,7 @@ def answer_windows(
         in_flight = 0
         for engine in task.engines():
             prompts = _prompts_of(window.prepared(engine, task))
-            in_flight += len(prompts)
+            in_flight += len(prompts) * len(engine.settings_of_each)
             if prompts:  # else no model may be needed, and asking the engine would load one
                 prompts_wanted = engine.expect(prompts)
         prompts_in_flight.append(in_flight)
@@ -133,21 +133,19 @@ def _prompts_of(prepared: Sequence[Prepared]) -> list[list[int]]:
 def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
     decided = [item for item in window.items if isinstance(item, Outcome)]
     on_done(sum([not item.origin.is_shadow for item in decided]))
-    answers: dict[CarefulEngine, Iterator[Answer | Reject]] = {}
+    answers: dict[CarefulEngine, Iterator[Chosen]] = {}
     for engine in task.engines():
         prepared = window.prepared(engine, task)
         if prepared:  # else no model may be needed, and asking for its encoder would load one
             report = _report_nothing if prepared[0].origin.is_shadow else on_done
-            prompts = [item.prompts for item in prepared]
-            encoder = engine.loader.load().encoder
-            answers[engine] = iter(answer_each(prompts, engine.generate, encoder, report))
+            answers[engine] = iter(answer_with_candidates(engine, prepared, report))
 
     outcomes: list[Outcome] = []
     for item in window.items:
         if isinstance(item, Prepared):
             engine = task.engine_of(item.origin.writer)
             outcome = _outcome(item, next(answers[engine]), task)
-            if item.conversation is not None:
+            if item.conversation is not None and task.measures(item.origin):
                 summarizer = engine.loader.load()
                 around = summarizer.encoder.tokens_around if summarizer.seen else 0
                 figures = measure(
@@ -164,8 +162,9 @@ def _report_nothing(_count: int) -> None:
     """Report no progress: a record whose line is delivered has been counted."""
 
 
-def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:
+def _outcome(item: Prepared, chosen: Chosen, task: Task) -> Outcome:
     """Return the outcome of a conversation: its summary, or a reject if its answer is none."""
+    answer = chosen.answer
     if isinstance(answer, Reject):
         return Outcome(item.origin, answer)
 
@@ -200,5 +199,6 @@ def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:
         redactions=redactions,
         leaks=leaks,
         digest=item.digest,
+        best=chosen.best,
     )
     return Outcome(item.origin, summary)

@@ -69,10 +69,15 @@ class Output:
                     if PART.fullmatch(entry.key):
                         yield entry
 
-    def write_summaries(self, folder: Path, csv: CsvOutputSection) -> AbstractContextManager[Write]:
-        """Open a writer of summaries. It writes to files in `folder`, named as in the store."""
+    def write_summaries(
+        self, folder: Path, csv: CsvOutputSection, has_candidates: bool = False
+    ) -> AbstractContextManager[Write]:
+        """Open a writer of summaries. It writes to files in `folder`, named as in the store.
+
+        Tables have columns of candidates if there are several of each summary.
+        """
         path = folder / self.summaries
-        return json_line_parts(path) if self.is_folder else one_file(path, csv)
+        return json_line_parts(path) if self.is_folder else one_file(path, csv, has_candidates)
 
     def write_rejects(self, folder: Path) -> AbstractContextManager[Write]:
         """Open a writer of rejects. It writes to files in `folder`, named as in the store."""

@@ -48,6 +48,11 @@ class Task:
     quality: QualitySample = NO_SAMPLE
     challenger: ChallengerTask | None = None
 
+    @property
+    def keeps_conversations(self) -> bool:
+        """True if all are needed again: candidates of their summaries are scored."""
+        return len(self.engine.settings_of_each) > 1
+
     def engine_of(self, writer: Writer) -> CarefulEngine:
         """Return the engine of the adapter that writes."""
         if writer == "adapter":
@@ -133,7 +138,8 @@ def _prepare_together(records: Sequence[Record], task: Task) -> Iterator[Prepare
             yield Outcome(item.origin, _reject(item.conversation, reason, str(read)))
         else:
             metadata = item.conversation.metadata
-            kept = read.conversation if task.measures(item.origin) else None
+            is_kept = task.keeps_conversations or task.measures(item.origin)
+            kept = read.conversation if is_kept else None
             yield Prepared(item.origin, read.prompts, metadata, item.digest, kept)
 
 

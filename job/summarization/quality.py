@@ -6,11 +6,9 @@ same in any order. `recap watch` compares the blocks of nights.
 """
 
 import json
-import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, Self
@@ -26,6 +24,7 @@ from job.evaluation.words import length
 from job.identity import sha256_of
 from job.inference.reader import Prompts
 from job.prompt.seen_tokens import SeenTokens
+from job.summarization.figure_sums import SCALE, FigureSums, RewardSums
 from job.summarization.records import Counts, Result, Summary
 from job.summarization.sample import NightSample
 from job.telemetry import warn_once
@@ -33,7 +32,6 @@ from job.telemetry import warn_once
 FACT = "quality"  # key of the block in a manifest
 MAX_SAMPLED = 200  # records of a night, on average; each takes some 2 ms of a core
 MAX_CHARACTERS = 50_000  # of a conversation with which its summary is compared
-SCALE = 1000  # figures are counted in thousandths
 ID_BITS = 64  # of an id's digest, which choose the sample
 LANGUAGE = "language"  # key of a record's language beside its figures
 
@@ -60,6 +58,7 @@ class Faithfulness(NamedTuple):
 
 
 FAITHFULNESS = "faithfulness"
+REWARD = "reward"
 OTHER_LANGUAGE = "other_language"  # `recap watch` counts it of the languages of nights
 FIGURES = (
     Figure("characters", "Characters of a summary", "output", "All summaries count."),
@@ -118,6 +117,12 @@ FIGURES = (
         "output",
         "Probability, by the named classifier, that the conversation supports its sentences.",
         is_share=True,
+    ),
+    Figure(
+        REWARD,
+        "Reward of a summary",
+        "output",
+        "By the reward model that chose it among candidates. All summaries count.",
     ),
     Figure("turns", "Turns of a conversation", "input", "After cleaning."),
     Figure(
@@ -255,38 +260,13 @@ def _of_output(conversation: Conversation, result: Result) -> dict[str, float | 
     return found
 
 
-@dataclass
-class _Sums:
-    """Number, sum and sum of squares of one figure, in thousandths: whole numbers, so exact."""
-
-    records: int = 0
-    total: int = 0
-    squares: int = 0
-
-    def add(self, value: int) -> None:
-        self.records += 1
-        self.total += value
-        self.squares += value * value
-
-    def to_json(self) -> dict[str, float]:
-        mean = self.total / self.records
-        # Of whole numbers until here: a difference of two large floats would lose its digits.
-        spread = self.records * self.squares - self.total * self.total
-        variance = spread / (self.records * max(self.records - 1, 1))
-        return {
-            "records": self.records,
-            "mean": round(mean / SCALE, 6),
-            "sd": round(math.sqrt(variance) / SCALE, 6),
-        }
-
-
 class QualitySums:
     """Sums of all figures over the records of a night."""
 
     def __init__(self) -> None:
         self.records = 0
         self.languages: Counter[str] = Counter()
-        self._sums: dict[str, _Sums] = {}
+        self._sums: dict[str, FigureSums] = {}
 
     def add(self, figures: bytes) -> None:
         """Add what `measure` returned for one record."""
@@ -298,7 +278,7 @@ class QualitySums:
         if LANGUAGE in found:
             self.languages[found.pop(LANGUAGE)] += 1
         for name, value in found.items():
-            self._sums.setdefault(name, _Sums()).add(value)
+            self._sums.setdefault(name, FigureSums()).add(value)
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Return number, mean and standard deviation by figure, sorted by name."""
@@ -316,7 +296,7 @@ def quality_block(
 
     Lengths, cut summaries and rejects are of all records, as finish sees each row.
     """
-    figures = figures_of_outcomes(sums, night.lengths, night.cut_summaries, counts)
+    figures = figures_of_outcomes(sums, night.lengths, night.cut_summaries, counts, night.rewards)
     judge: dict[str, Any] = {}
     if faithfulness is not None and faithfulness.scores:
         figures[FAITHFULNESS] = _scores(faithfulness.scores)
@@ -331,15 +311,21 @@ def quality_block(
 
 
 def figures_of_outcomes(
-    sums: QualitySums, characters: "array[int]", cut: int, counts: Counts
+    sums: QualitySums,
+    characters: "array[int]",
+    cut: int,
+    counts: Counts,
+    rewards: RewardSums,
 ) -> dict[str, dict[str, float]]:
-    """Return the measured figures with those of all outcomes: lengths, cut summaries, rejects."""
+    """Return the measured figures with those of all outcomes: lengths, cuts, rejects, rewards."""
     figures = sums.to_json()
+    if rewards.chosen.records:
+        figures[REWARD] = rewards.chosen.to_json()
     if characters:
         lengths = np.frombuffer(characters, dtype=np.uint32).astype(np.uint64)
         total = int(lengths.sum()) * SCALE
         squares = int((lengths * lengths).sum()) * SCALE**2
-        figures["characters"] = _Sums(len(lengths), total, squares).to_json()
+        figures["characters"] = FigureSums(len(lengths), total, squares).to_json()
         figures["cut"] = _share(cut, len(lengths))
     if counts.new:
         figures["rejected"] = _share(counts.rejected, counts.new)
@@ -348,11 +334,11 @@ def figures_of_outcomes(
 
 def _share(count: int, records: int) -> dict[str, float]:
     """Return the figure of so many ones among the records, which are zeros otherwise."""
-    return _Sums(records, count * SCALE, count * SCALE**2).to_json()
+    return FigureSums(records, count * SCALE, count * SCALE**2).to_json()
 
 
 def _scores(scores: Sequence[float]) -> dict[str, float]:
-    sums = _Sums()
+    sums = FigureSums()
     for score in scores:
         sums.add(round(score * SCALE))
     return sums.to_json()
@@ -366,7 +352,8 @@ def measuring_code() -> str:
     """
     evaluation = files("job.evaluation")
     summarization = files("job.summarization")
-    sources = [evaluation / "words.py", summarization / "quality.py", summarization / "sample.py"]
+    own = ("quality.py", "sample.py", "figure_sums.py")
+    sources = [evaluation / "words.py", *(summarization / name for name in own)]
     sources.append(files("job.conversations") / "language.py")
     sources.append(files("job.prompt") / "seen_tokens.py")
     sources += [item for item in (evaluation / "metrics").iterdir() if item.name.endswith(".py")]

@@ -69,7 +69,22 @@ class Prepared(NamedTuple):
     prompts: Prompts
     metadata: Mapping[str, Any]
     digest: str  # of the id, the words, and everything that decides the summary
-    conversation: Conversation | None = None  # as the model reads it, in the sample of quality
+    # As the model reads it: in the sample of quality, and in a night with candidates.
+    conversation: Conversation | None = None
+
+
+class Best(NamedTuple):
+    """The choice of a summary among several candidates, by their rewards.
+
+    A reward is None where the reward model gave none.
+    """
+
+    candidates: int
+    number: int  # of the chosen one, from 1
+    reward: float | None
+    reward_of_first: float | None
+    lowest_reward: float | None
+    highest_reward: float | None
 
 
 class Summary(NamedTuple):
@@ -88,6 +103,7 @@ class Summary(NamedTuple):
     redactions: int = 0  # values replaced before the model read the conversation
     leaks: int = 0  # values replaced in the summary
     digest: str = ""  # of the id, the words, and everything that decides the summary
+    best: Best | None = None  # in a night with candidates
 
 
 class Skipped(NamedTuple):
@@ -210,6 +226,7 @@ def row_of(result: Result, adapter: str | None) -> dict[str, Any]:
 
 def summary_row(summary: Summary, adapter: str | None = None) -> dict[str, Any]:
     """Return the row of a summary, with the digest of the adapter that wrote it."""
+    best = {} if summary.best is None else _best_cells(summary.best)
     return {
         "id": summary.id,
         "summary": summary.summary,
@@ -224,6 +241,7 @@ def summary_row(summary: Summary, adapter: str | None = None) -> dict[str, Any]:
         "leaks": summary.leaks,
         "digest": summary.digest,
         "adapter": adapter,
+        **best,
         "metadata": dict(summary.metadata),
     }
 
@@ -253,6 +271,17 @@ def counts_of_row(row: Mapping[str, Any], is_summary: bool) -> Counts:
     if row["reason"] == ALREADY_DONE:
         return Counts(skipped=1)
     return Counts(rejects={row["reason"]: 1})
+
+
+def _best_cells(best: Best) -> dict[str, Any]:
+    return {
+        "candidates": best.candidates,
+        "candidate": best.number,
+        "reward": best.reward,
+        "reward_of_first": best.reward_of_first,
+        "lowest_reward": best.lowest_reward,
+        "highest_reward": best.highest_reward,
+    }
 
 
 def _source_cell(source: Source) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from job.summarization.chunk_store import OutcomeLine
 from job.summarization.chunks import Chunk
+from job.summarization.figure_sums import RewardSums
 from job.summarization.records import ALREADY_DONE, Position
 
 MAX_SUMMARIES = 20
@@ -48,6 +49,7 @@ class NightSample:
         self.lengths = array("I")  # of the summaries, in characters
         self.cut_summaries = 0  # by generation.max_new_tokens
         self.shortened_conversations = 0  # with turns that were dropped
+        self.rewards = RewardSums()  # in a night with candidates
         self.rejects: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)  # by reason
         # The smallest digests are a random choice that is the same each time. A heap has its
         # smallest element first, so the digests are negative.
@@ -62,6 +64,7 @@ class NightSample:
         self.lengths.append(len(row["summary"]))
         self.cut_summaries += row["finish_reason"] == "length"
         self.shortened_conversations += row["dropped_turns"] > 0
+        self.rewards.add(row)
 
         rank = -int.from_bytes(blake2b(line.row, digest_size=8).digest())
         is_full = len(self._chosen) == MAX_SUMMARIES

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from job.summarization.challenger import Choice
 from job.summarization.chunk_store import OutcomeLine
 from job.summarization.chunks import Chunk
+from job.summarization.figure_sums import RewardSums
 from job.summarization.quality import QualitySums, figures_of_outcomes
 from job.summarization.records import ALREADY_DONE, Counts, Position
 from job.summarization.sample import SampledSummary
@@ -66,6 +67,7 @@ class Side:
         self._sums = Counter[str]()
         self._rejects = Counter[str]()
         self._quality = QualitySums()
+        self._rewards = RewardSums()
 
     def add(self, line: OutcomeLine, has_figures: bool = True) -> None:
         """Count one outcome, with its figures of quality where it has some."""
@@ -73,6 +75,7 @@ class Side:
         if line.is_summary:
             self._lengths.append(len(row["summary"]))
             self._cut += row["finish_reason"] == "length"
+            self._rewards.add(row)
             for name in ("input_tokens", "output_tokens", "redactions", "leaks"):
                 self._sums[name] += row[name]
             self._sums["summaries"] += 1
@@ -99,7 +102,9 @@ class Side:
                 "output_tokens": counts.output_tokens,
             },
             "measured": self._quality.records,
-            "figures": figures_of_outcomes(self._quality, self._lengths, self._cut, counts),
+            "figures": figures_of_outcomes(
+                self._quality, self._lengths, self._cut, counts, self._rewards
+            ),
         }
 
 

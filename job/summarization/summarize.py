@@ -13,9 +13,10 @@ path without faults is, in reading order:
 7. `finish`: from committed chunks to the published output (finish).
 
 Each of the other modules stands behind one call of these, or holds a format: `champion` if the
-adapter is a pointer, `challenger` if another adapter is tried, `rerun` and `existing` if the night
-is done already, `skip_done` and `duplicates` if records are, `crash_notes` and `careful_engine` if
-processes die, `levels` if conversations are too long for one prompt.
+adapter is a pointer, `challenger` if another adapter is tried, `candidates` and `reward` if a
+reward model chooses among several summaries, `rerun` and `existing` if the night is done already,
+`skip_done` and `duplicates` if records are, `crash_notes` and `careful_engine` if processes die,
+`levels` if conversations are too long for one prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -150,4 +151,9 @@ def _open(night: Night, records: int, open_with: Open) -> Summarizer:
         loaded = summarizer.challenger
         if loaded is None or loaded.digests != Digests(challenger.digest, night.digests.base):
             raise RetryError(f"{challenger.adapter} was replaced while the run began: run again")
+    reward = night.reward
+    if reward is not None:
+        scorer = summarizer.scorer
+        if scorer is None or scorer.digest != reward.digest:
+            raise RetryError(f"{reward.uri} was replaced while the run began: run again")
     return summarizer

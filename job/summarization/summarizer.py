@@ -3,14 +3,15 @@
 This is the only module of the package that knows which engine generates and how it was loaded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import PromptSection
-from job.errors import DamagedError
+from job.conversations.record import Conversation
+from job.errors import DamagedError, naming_key
 from job.inference.choose import open_engine
 from job.inference.engine import Engine
 from job.inference.open import (
@@ -20,7 +21,13 @@ from job.inference.open import (
     fetch_without_adapter,
     model_on_disk,
 )
-from job.inference.serving import AdapterServing, Serving, differences
+from job.inference.reward import RewardModel, load_reward_model
+from job.inference.serving import (
+    AdapterServing,
+    Serving,
+    departure_of_candidates,
+    differences,
+)
 from job.inference.summaries import check_budget, input_budget
 from job.inference.taken import Filled
 from job.model.fetch import (
@@ -33,7 +40,9 @@ from job.model.fetch import (
 from job.prompt.encode import Encoder
 from job.prompt.seen_tokens import SeenTokens, read_seen_tokens
 from job.prompt.template import prompt_digest
-from job.telemetry import warn
+from job.summarization.reward import SECTION as REWARD
+from job.summarization.reward import resolve_reward
+from job.telemetry import event, warn
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,25 @@ class Digests:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A reward model: its digest, and a function that returns the rewards of summaries.
+
+    It takes the conversation of each summary, as the summarizer read it. None is the reward of what
+    cannot be scored.
+    """
+
+    digest: str
+    score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float | None]]
+
+
+@dataclass(frozen=True)
 class Summarizer:
     """Everything that is needed to turn a conversation into a summary, loaded.
 
     `departures` are sentences about what differs on this machine from the settings that the adapter
     carries. `seen` are the tokens of the conversations that it was trained on, if it records them.
-    `challenger` is that of the night's challenger, on the same base.
+    `challenger` is that of the night's challenger, on the same base. Both have the same `scorer`,
+    in a night with candidates.
     """
 
     engine: Engine
@@ -61,6 +83,7 @@ class Summarizer:
     departures: tuple[str, ...] = ()
     seen: SeenTokens | None = None
     challenger: "Summarizer | None" = None
+    scorer: Scorer | None = None
 
 
 class SummarizerLoader:
@@ -130,7 +153,14 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     config = filled.config
     model = _fetch(config, cache)
     second = _fetch_challenger(config, model, cache)
-    opened = open_engine(model, filled.wish(), cache, second)
+    wish = filled.wish()
+    # Before the engine: vLLM takes what memory is left.
+    reward = _load_reward_model(config, cache)
+    scorer = None
+    if reward is not None:
+        wish = replace(wish, bytes_beside=reward.bytes_on_gpu())
+        scorer = Scorer(reward.adapter.digest, reward.score_texts)
+    opened = open_engine(model, wish, cache, second)
     check_budget(config.generation, opened.engine.context_tokens)
     challenger = None
     if second is not None:
@@ -139,7 +169,9 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
         serving = replace(opened.serving, prompt=prompt_digest(second.prompt), reading=reading)
         challenger = _summarizer(second, opened.second, serving, filled, filled.challenger_judged)
     ours = _summarizer(model, opened.engine, opened.serving, filled, filled.judged)
-    return replace(ours, challenger=challenger)
+    if challenger is not None:
+        challenger = replace(challenger, scorer=scorer)
+    return replace(ours, challenger=challenger, scorer=scorer)
 
 
 def _summarizer(
@@ -150,7 +182,10 @@ def _summarizer(
     judged: AdapterServing | None,
 ) -> Summarizer:
     """Return the summarizer of one adapter; log how it departs from how that was judged."""
-    departures = [] if judged is None else differences(judged, serving)
+    departures: list[str] = []
+    if judged is not None:
+        departures = differences(judged, serving)
+        departures += departure_of_candidates(filled.config.generation, judged.is_judged)
     if departures:
         adapter = model.adapter_digest
         what = "these summaries are not made as the adapter's settings say"
@@ -188,6 +223,17 @@ def _fetch_challenger(
     check_same_base(adapter, config.model, model.base)
     folder = fetch_adapter(adapter, cache)
     return model_on_disk(model.base, folder, adapter.digest, config.model)
+
+
+def _load_reward_model(config: SummarizeConfig, cache: Path) -> RewardModel | None:
+    """Load the reward model of a night with candidates, on a base of its own."""
+    section = config.generation.reward
+    adapter = resolve_reward(config)
+    if adapter is None or section is None:
+        return None
+    event("loading the reward model", adapter=adapter.uri, digest=adapter.digest)
+    with naming_key(REWARD):
+        return load_reward_model(adapter, section, config.storage, cache)
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

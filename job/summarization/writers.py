@@ -7,7 +7,7 @@ JSON, which it is nearly everywhere else. The files are complete when the contex
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,8 +45,21 @@ NUMBERS = frozenset(
         "levels",
         "redactions",
         "leaks",
+        "candidates",
+        "candidate",
     }
 )
+
+# Of a night with candidates, after the others.
+COLUMNS_OF_CANDIDATES = (
+    "candidates",
+    "candidate",
+    "reward",
+    "reward_of_first",
+    "lowest_reward",
+    "highest_reward",
+)
+FRACTIONS = frozenset(COLUMNS_OF_CANDIDATES[2:])
 
 # What a spreadsheet may run as a formula. Excel runs `- 1+1` too, although a minus may begin a list
 # in a summary. Excel and LibreOffice take the full-width signs of East Asian keyboards for the
@@ -108,18 +121,20 @@ def json_line_parts(
 
 
 @contextmanager
-def csv_table(path: Path, section: CsvOutputSection = AS_DEFAULT) -> Iterator[Write]:
+def csv_table(
+    path: Path, section: CsvOutputSection = AS_DEFAULT, columns: Sequence[str] = COLUMNS
+) -> Iterator[Write]:
     """Write CSV with a header, and metadata as JSON text.
 
     Formulas are escaped unless the section keeps them.
     """
     encoding = "utf-8-sig" if section.byte_order_mark else "utf-8"
     with path.open("w", encoding=encoding, newline="") as file:
-        rows = csv.DictWriter(file, COLUMNS)
+        rows = csv.DictWriter(file, columns)
         rows.writeheader()
 
         def write(row: bytes) -> None:
-            cells = _flat(row)
+            cells = _flat(row, columns)
             if section.formulas == "escape":
                 cells = {name: _without_formula(cell) for name, cell in cells.items()}
             rows.writerow(cells)
@@ -128,21 +143,23 @@ def csv_table(path: Path, section: CsvOutputSection = AS_DEFAULT) -> Iterator[Wr
 
 
 @contextmanager
-def parquet_table(path: Path) -> Iterator[Write]:
+def parquet_table(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Write]:
     """Write Parquet, and metadata as JSON text."""
     import pyarrow
     from pyarrow import parquet
 
     fields = []
-    for name in COLUMNS:
+    for name in columns:
         kind = pyarrow.int64() if name in NUMBERS else pyarrow.string()
+        if name in FRACTIONS:
+            kind = pyarrow.float64()
         fields.append((name, kind))
     schema = pyarrow.schema(fields)
     waiting: list[dict[str, Any]] = []
     with parquet.ParquetWriter(path, schema) as file:
 
         def write(row: bytes) -> None:
-            waiting.append(_flat(row))
+            waiting.append(_flat(row, columns))
             if len(waiting) == ROWS_PER_GROUP:
                 flush()
 
@@ -155,13 +172,16 @@ def parquet_table(path: Path) -> Iterator[Write]:
             flush()
 
 
-def one_file(path: Path, section: CsvOutputSection) -> AbstractContextManager[Write]:
+def one_file(
+    path: Path, section: CsvOutputSection, has_candidates: bool = False
+) -> AbstractContextManager[Write]:
     """Return the writer for the path's ending: .jsonl, .csv or .parquet."""
+    columns = (*COLUMNS, *COLUMNS_OF_CANDIDATES) if has_candidates else COLUMNS
     match path.suffix.lower():
         case ".csv":
-            return csv_table(path, section)
+            return csv_table(path, section, columns)
         case ".parquet":
-            return parquet_table(path)
+            return parquet_table(path, columns)
     return json_lines(path)
 
 
@@ -191,10 +211,10 @@ def _write_line(file: BinaryIO, row: bytes) -> None:
     file.write(b"\n")
 
 
-def _flat(line: bytes) -> dict[str, Any]:
+def _flat(line: bytes, columns: Sequence[str]) -> dict[str, Any]:
     """Return the cells of a row by column, without nested values."""
     row = json.loads(line)
-    cells = {name: row[name] for name in COLUMNS if name in row}
+    cells = {name: row[name] for name in columns if name in row}
     source = row["source"]
     return cells | {
         "source_uri": source["uri"],

@@ -13,7 +13,7 @@ from job.storage.keys import below
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.summarization.nights_before import DATE
-from job.summarization.quality import FACT, FAITHFULNESS
+from job.summarization.quality import FACT, FAITHFULNESS, REWARD
 from job.summarization.records import Counts
 from job.watch.challengers import Tried
 from job.watch.measured import Measured, figures_of
@@ -21,7 +21,17 @@ from job.watch.measured import Measured, figures_of
 SHADOW = "shadow.jsonl"  # of a challenger, which nobody reads
 OF_ALL = ("rejected", FAITHFULNESS)  # figures of all records, whichever adapter had them
 # Keys of a night's identity that decide a summary, whatever the input is.
-SERVING = ("weights", "model", "prompt", "generation", "adapter_weights", "long_conversations")
+SERVING = (
+    "weights",
+    "model",
+    "prompt",
+    "generation",
+    "candidates",
+    "adapter_weights",
+    "long_conversations",
+)
+# Keys of the block `quality` that name the models of figures.
+JUDGES = {FAITHFULNESS: "faithfulness_model", REWARD: "reward_model"}
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,12 @@ class WatchedNight:
     input: str
     outputs: str
     languages: Mapping[str, int] = field(default_factory=dict)
-    judge: str = ""  # digest of the classifier of faithfulness
+    judges: Mapping[str, str] = field(default_factory=dict)  # digests of models, by figure
     tried: Tried | None = None
 
     def measuring(self, figure: str) -> tuple[str, str]:
-        """Return what measured a figure: the code, and a classifier if it needs one."""
-        return self.measured_by, self.judge if figure == FAITHFULNESS else ""
+        """Return what measured a figure: the code, and a model if it needs one."""
+        return self.measured_by, self.judges.get(figure, "")
 
     @classmethod
     def from_manifest(cls, day: date, uri: str, manifest: Manifest) -> Self | None:
@@ -71,7 +81,10 @@ class WatchedNight:
                 outputs=json_digest(
                     {key: file.sha256 for key, file in manifest.files.items() if _is_output(key)}
                 ),
-                judge=str(block.get("faithfulness_model", {}).get("digest", "")),
+                judges={
+                    figure: str(block.get(key, {}).get("digest", ""))
+                    for figure, key in JUDGES.items()
+                },
                 languages={
                     str(name): int(count) for name, count in block.get("languages", {}).items()
                 },

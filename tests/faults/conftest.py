@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.champions import put_adapter
+from tests.champions import put_adapter, put_reward_model
 from tests.conftest import S3
 from tests.faults.nights import DEADLY, Workers, lines
 from tests.faults.s3_proxy import FaultyS3
@@ -126,5 +126,20 @@ def challenged(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def add(night: dict[str, Any], **how: float) -> dict[str, Any]:
         challenger = {"adapter": f"{folder}/b", **how}
         return night | {"model": {}, "adapter": f"{folder}/a", "challenger": challenger}
+
+    return add
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that gives a night an adapter, and candidates with a reward model."""
+    folder = tmp_path / "adapters"
+    put_adapter(f"{folder}/a", folder)
+    put_reward_model(f"{folder}/judge", folder)
+
+    def add(night: dict[str, Any]) -> dict[str, Any]:
+        reward = {"adapter": f"{folder}/judge"}
+        generation = {"temperature": 0.7, "candidates": 3, "reward": reward}
+        return night | {"model": {}, "adapter": f"{folder}/a", "generation": generation}
 
     return add

@@ -2,9 +2,10 @@
 
 It reads a JSON line per request from stdin. {"start": config, "shard": "0/3", "log": path,
 "environment": {…}, "kill_at_call": n or null, "deadly": text or null, "deadly_for": "adapter",
-"challenger" or null for both, "kill_while_loading": bool} is answered with the child's process
-number. {"wait": number} is answered with its exit code (or the negative number of the signal that
-ended it). {"command": words, "log": path, "environment": {…}} starts `recap` with these words.
+"challenger", "judge" (the reward model) or null for both adapters, "kill_while_loading": bool} is
+answered with the child's process number. {"wait": number} is answered with its exit code (or the
+negative number of the signal that ended it). {"command": words, "log": path, "environment": {…}}
+starts `recap` with these words.
 """
 
 import json
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from tests.faults.forks import load
 
@@ -75,17 +77,25 @@ def _summarize(request: dict[str, Any]) -> int:
             self._dies = request["deadly_for"] in (None, name)
 
         def generate(self, prompts: Sequence[list[int]], *rest: Any) -> Any:
-            nonlocal calls
-            is_last = calls == request["kill_at_call"]
-            if is_last or (self._dies and any(map(is_deadly, prompts))):
-                os.kill(os.getpid(), signal.SIGKILL)
-            calls += 1
+            die_or_count(self._dies and any(map(is_deadly, prompts)))
             return super().generate(prompts, *rest)
+
+    def die_or_count(is_deadly: bool) -> None:
+        nonlocal calls
+        if is_deadly or calls == request["kill_at_call"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+
+    def score(conversations: Sequence[Any], summaries: Sequence[str]) -> list[float]:
+        """Return a reward of each summary that any process gives."""
+        dies = request["deadly_for"] == "judge"
+        die_or_count(dies and any(request["deadly"] in str(each) for each in conversations))
+        return [crc32(summary.encode()) % 1000 / 10 for summary in summaries]
 
     def open_summarizer(filled: Any, cache: Path) -> Summarizer:
         if request["kill_while_loading"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        open_both = stand_in(Engine("adapter"), challenger=Engine("challenger"))
+        open_both = stand_in(Engine("adapter"), challenger=Engine("challenger"), score=score)
         return open_both(filled, cache)
 
     def is_deadly(prompt: list[int]) -> bool:

@@ -70,8 +70,6 @@ _BY_NO_PLAN = """
     inference/open.fetch_without_adapter
     memory/fakes._check_simulable
     memory/sharded.stored_of
-    model/kinds.check_scores_summaries
-    model/reward.read_reward_model
 """
 _OF_TRAININGS = """
     launch/cluster._read_cluster
@@ -87,6 +85,11 @@ _OF_TRAININGS = """
     training/run_prompt.read_run_prompt
     training/start.check_all_linear
     training/start.take_from_start
+"""
+# An evaluation's plan reaches them: it has the checks of a night's memory.
+_OF_REWARD_MODELS = """
+    model/kinds.check_scores_summaries
+    model/reward.read_reward_model
 """
 _OF_NIGHTS = """
     summarization/challenger.check_same_base
@@ -107,7 +110,9 @@ _OF_SCORES = """
     model/champion.check_nameable
 """
 NOT_ASKED_BY = {
-    "preflight/training.plan_training": _BY_NO_PLAN + _OF_NIGHTS + _OF_INSISTED_ENGINES,
+    "preflight/training.plan_training": (
+        _BY_NO_PLAN + _OF_NIGHTS + _OF_REWARD_MODELS + _OF_INSISTED_ENGINES
+    ),
     "preflight/summarizing.plan_summarizing": _BY_NO_PLAN + _OF_TRAININGS + _OF_SCORES,
     "preflight/evaluating.plan_evaluation": _BY_NO_PLAN + _OF_TRAININGS + _OF_NIGHTS,
 }
@@ -145,6 +150,7 @@ KNOWN_BY_THE_JOB_ALONE = {
     "the model computes": """
         inference/each.generate
         inference/summaries.summarize_conversations
+        summarization/candidates._rewards_of_each
         summarization/careful_engine.check_failures
         summarization/careful_engine._check_model_answers
         training/causes.blaming_the_config

@@ -23,6 +23,7 @@ from job.telemetry import LOGGER
 from tests.adapters import publish_adapter
 from tests.champions import promote, put_adapter
 from tests.evaluation.conftest import make_conversations
+from tests.rewards import publish_reward_model
 from tests.summarization.conftest import files_below, write_lines
 
 RECORDS = [
@@ -327,3 +328,21 @@ def test_a_plan_says_of_a_challenger_what_its_night_will(summarizing, tmp_path, 
     put_adapter(other, tmp_path / "made")
     refused = plan(summarizing(adapter=adapter, challenger={**how, "adapter": other}))
     ends(refused, ExitCode.CONFIG, "name a challenger for the same base")
+
+
+def test_a_plan_says_of_a_reward_model_what_its_night_will(summarizing, tmp_path, base_folder):
+    judge = f"{tmp_path}/runs/judge"
+    publish_reward_model(base_folder, tmp_path / "judge-work", judge)
+
+    def planned(**reward: Any) -> Plan:
+        candidates = {"temperature": 0.7, "candidates": 3, "reward": {"adapter": judge, **reward}}
+        return plan(summarizing(generation=candidates))
+
+    text = planned().findings()
+    assert "it chooses one of 3 candidates of each summary" in text
+    assert "GiB more of memory in each worker" in text
+    ends(planned(adapter=f"{tmp_path}/nowhere"), ExitCode.MISSING, "generation.reward.adapter: ")
+    ends(planned(adapter_digest="0" * 12), ExitCode.DATA, "generation.reward.adapter_digest")
+    writer = f"{tmp_path}/runs/a"
+    publish_adapter(base_folder, tmp_path / "a-work", writer)
+    ends(planned(adapter=writer), ExitCode.CONFIG, "and no reward model")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.commands import SummarizeConfig
-from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject
 from job.inference.each import Done
 from job.inference.taken import Filled
@@ -100,13 +100,13 @@ def summarizer_of(engine: Any = None, max_input_tokens: int = 2000) -> Summarize
 
 def task_of(
     summarizer: Summarizer,
-    settings: GenerationSection | None = None,
+    settings: NightGenerationSection | None = None,
     is_careful: bool = False,
     **keys: Any,
 ) -> Task:
     """Return a task with this summarizer; `keys` are its other fields."""
     loader = SummarizerLoader(lambda: summarizer)
-    engine = CarefulEngine(loader, settings or GenerationSection(), is_careful=is_careful)
+    engine = CarefulEngine(loader, settings or NightGenerationSection(), is_careful=is_careful)
     return Task(engine, **keys)
 
 

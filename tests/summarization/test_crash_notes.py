@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from job.config.sections import GenerationSection
+from job.config.candidates_section import NightGenerationSection
 from job.conversations.record import Source
 from job.errors import MissingError, RetryError, Stopped
 from job.inference.each import Failure
@@ -302,7 +302,9 @@ def ask(store: ChunkStore, numbers: Sequence[int], engine: Any, **crashes: int) 
     notes = CrashNotes(store)
     notes.crashes = {f"f line {name.strip('_')}": count for name, count in crashes.items()}
     loader = SummarizerLoader(lambda: summarizer_of(engine))
-    careful = CarefulEngine(loader, GenerationSection(), notes, has_answered=True, is_careful=True)
+    careful = CarefulEngine(
+        loader, NightGenerationSection(), notes, has_answered=True, is_careful=True
+    )
     reported: list[int] = []
     prompts = [[number] for number in numbers]
     sources = [Source("f", number) for number in numbers]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from job.config.sections import GenerationSection, PromptSection
+from job.config.candidates_section import NightGenerationSection
+from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Reject, Source, Turn
 from job.inference.engine import Generated
 from job.inference.levels import MAX_LEVELS
@@ -72,7 +73,7 @@ def run(tokenizer, encoder):
         summarizer = Summarizer(engine, encoder, ("whitespace",), digests, "test")
         reported: list[int] = []
         keys = {"long_conversations": "hierarchical", **keys}
-        task = task_of(summarizer, GenerationSection(max_new_tokens=20), **keys)
+        task = task_of(summarizer, NightGenerationSection(max_new_tokens=20), **keys)
         found = list(results(conversations, task, reported.append))
         assert sum(reported) == len(conversations)
         return found, engine

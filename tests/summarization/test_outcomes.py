@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.redaction import RedactionSection
-from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject, Source, Turn
 from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
@@ -31,7 +31,7 @@ from tests.summarization.nights import (
     task_of,
 )
 
-SETTINGS = GenerationSection()
+SETTINGS = NightGenerationSection()
 
 
 class Engine:

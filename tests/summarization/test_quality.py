@@ -19,6 +19,7 @@ from job.summarization.quality import (
     FIGURES,
     MAX_SAMPLED,
     OTHER_LANGUAGE,
+    REWARD,
     QualitySample,
     QualitySums,
     measure,
@@ -132,8 +133,13 @@ def test_the_block_names_its_sample_and_all_figures(config, tmp_path):
     assert block["sample"] == {"records": 5, "share": 1.0}
     assert block["measured_by"] == measuring_code()
     # `recap watch` counts other languages, by those of another night. The others
-    # need an adapter and a classifier.
-    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE, "unseen_tokens", FAITHFULNESS}
+    # need an adapter, a classifier and candidates.
+    names = {figure.name for figure in FIGURES} - {
+        OTHER_LANGUAGE,
+        "unseen_tokens",
+        FAITHFULNESS,
+        REWARD,
+    }
     assert set(block["figures"]) == names
     assert sum(block["languages"].values()) == 5
     assert block["figures"]["turns"] == {"records": 5, "mean": 1.0, "sd": 0.0}

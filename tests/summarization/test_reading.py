@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.redaction import RedactionSection
-from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject, Source, Turn
 from job.conversations.redaction import make_redactor
 from job.evaluation.run import run_evaluation
@@ -28,7 +28,7 @@ from tests.summarization.nights import manifest_of, results, task_of
 
 ROOM = 240  # tokens of a prompt
 MAIL = "joe@shop.com"
-SETTINGS = GenerationSection(max_new_tokens=20)
+SETTINGS = NightGenerationSection(max_new_tokens=20)
 
 
 class Reading:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from job.summarization.quality import FIGURES
+from job.summarization.quality import FAITHFULNESS, FIGURES
 from job.watch.causes import Change, attribute, find_change
 from job.watch.judge import judge
 from job.watch.measured import Measured
@@ -59,7 +59,7 @@ def test_another_classifier_is_the_cause_of_its_figure_alone(figure, cause):
     nights, anchors = Team(7).nights(84, plant), []
     for anchor in Team(7).anchors(84, plant):
         judge = "new" if anchor.day >= day(56) else "old"
-        anchors.append(replace(anchor, measured_by="same", judge=judge))
+        anchors.append(replace(anchor, measured_by="same", judges={FAITHFULNESS: judge}))
     found = attribute(BY_NAME[figure], find_change(figure, nights), nights, anchors)
     assert found.cause == cause
 

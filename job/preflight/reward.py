@@ -1,0 +1,46 @@
+"""Check the reward model of a night with candidates: that it is one, and what it takes."""
+
+from functools import partial
+
+from job.config.commands import SummarizeConfig
+from job.model.adapter_files import check_adapter_config
+from job.model.fetch import check_small_files, name_base_of
+from job.model.files import ADAPTER_CONFIG
+from job.preflight.access import describe_base, small_files
+from job.preflight.beside import bytes_of_reward_model
+from job.preflight.checks import Check, Found, check_value
+from job.summarization.reward import KEY, resolve_reward
+
+GIB = 1 << 30
+
+
+def reward_checks(config: SummarizeConfig) -> list[Check]:
+    """Return the check of the reward model, none for a night without candidates."""
+    if config.generation.reward is None:
+        return []
+    found, _ = check_value("reward", partial(_describe, config), KEY)
+    return [found]
+
+
+def _describe(config: SummarizeConfig) -> Found[None]:
+    section = config.generation.reward
+    adapter = resolve_reward(config)
+    assert section is not None, "asked only with one"
+    assert adapter is not None, "of that section"
+    if ADAPTER_CONFIG in adapter.manifest.files:
+        content = adapter.store.read(ADAPTER_CONFIG)
+        check_adapter_config(content, adapter.uri, is_reward_model=True)
+    name, revision = name_base_of(adapter, section)
+    base = describe_base(name, revision, config.storage, None, section.trust_remote_code)
+    with small_files(name, revision, config.storage) as small:
+        check_small_files(adapter, section, small.folder)
+    count = config.generation.candidates
+    size = bytes_of_reward_model(config, adapter) / GIB
+    lines = [
+        f"{adapter.uri}  of run {adapter.manifest.extra.get('run')}",
+        f"base {base}",
+        f"it chooses one of {count} candidates of each summary: a night of some {count} times the "
+        "generation",
+        f"about {size:,.2g} GiB more of memory in each worker, beside the summarizer's",
+    ]
+    return Found("\n".join(lines), None)

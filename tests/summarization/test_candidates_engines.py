@@ -1,0 +1,84 @@
+"""Claims about a real reward model beside a real adapter: its choice is that of its own scores."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.sections import AdapterModelSection
+from job.conversations.record import Conversation, Source, Turn
+from job.inference.reward import load_reward_model
+from job.model.reward import read_reward_model
+from job.summarization.shard import WHOLE, Shard
+from job.summarization.summarize import summarize
+from tests.adapters import publish_adapter
+from tests.rewards import NO_STORAGE, publish_reward_model
+from tests.summarization.conftest import conversation, read_lines, write_lines
+from tests.summarization.nights import manifest_of
+
+RECORDS = 8
+COUNT = 3
+OTHER_PROMPT = "Judge this summary."
+
+
+@pytest.fixture
+def night(config, tmp_path, base_folder):
+    publish_adapter(base_folder, tmp_path / "a-work", f"{tmp_path}/a")
+    judge = f"{tmp_path}/judge"
+    publish_reward_model(base_folder, tmp_path / "judge-work", judge, system=OTHER_PROMPT)
+    records = [conversation(f"c{n}", f"parcel {n} is late", "sorry") for n in range(RECORDS)]
+    write_lines(tmp_path / "in.jsonl", records)
+
+    def make(name: str, candidates: int = 1, seed: int = 42, **keys: Any) -> Any:
+        generation: dict[str, Any] = {"max_new_tokens": 8, "temperature": 1.0, "seed": seed}
+        generation["deterministic"] = True
+        if candidates > 1:
+            generation |= {"candidates": candidates, "reward": {"adapter": judge}}
+        model = {"base": str(base_folder), "dtype": "float32"}
+        return config(
+            adapter=f"{tmp_path}/a",
+            model=model,
+            engine="transformers",
+            generation=generation,
+            output=f"{tmp_path}/{name}",
+            report=False,
+            **keys,
+        )
+
+    return make
+
+
+def summarized(night: Any, shards: int = 1) -> dict[str, dict[str, Any]]:
+    for index in range(shards):
+        summarize(night, shard=WHOLE if shards == 1 else Shard(index, shards))
+    lines = read_lines(*sorted(Path(night.output).glob("parts/*")))
+    return {line["id"]: line for line in lines}
+
+
+def as_read(id: str) -> Conversation:
+    turns = (Turn("customer", f"parcel {id[1:]} is late"), Turn("agent", "sorry"))
+    return Conversation(id, turns, Source("in", 1))
+
+
+def test_the_reward_model_chooses_by_its_own_scores(night, tmp_path):
+    drawn = [summarized(night(f"plain-{n}", seed=42 + n)) for n in range(COUNT)]
+    lines = summarized(night("best", COUNT))
+    adapter = read_reward_model(f"{tmp_path}/judge", NO_STORAGE, "generation.reward.adapter")
+    section = AdapterModelSection(dtype="float32")
+    judge = load_reward_model(adapter, section, NO_STORAGE, tmp_path / "cache")
+    for id, line in lines.items():
+        texts = [each[id]["summary"] for each in drawn]
+        ended = [each[id]["finish_reason"] == "stop" for each in drawn]
+        rewards = judge.score_texts([as_read(id)] * COUNT, texts)
+        best = max(range(COUNT), key=lambda n: (ended[n], round(rewards[n], 4), -n))
+        assert (line["candidate"], line["summary"]) == (best + 1, texts[best])
+        assert line["reward"] == pytest.approx(rewards[best], abs=1e-3)
+    assert len({line["candidate"] for line in lines.values()}) > 1
+    block = manifest_of(tmp_path / "best")["candidates"]
+    assert block["gain"]["mean"] > 0
+    assert block["reward"]["digest"] == adapter.digest
+
+
+def test_shards_and_chunks_change_no_choice_of_a_real_judge(night):
+    whole = summarized(night("whole", COUNT))
+    assert summarized(night("parted", COUNT, chunks={"records": 3}), shards=2) == whole
