@@ -7,6 +7,11 @@ from pydantic import Field, model_validator
 from job.config.sections import LARGEST_SEED, Section, Uri
 from job.config.serving_section import AdapterDigest
 
+ONE_MERGED_ADAPTER = (
+    "adapter_weights: merged leaves a base that serves one adapter alone, and challenger is set: "
+    "set adapter_weights: separate, or remove challenger"
+)
+
 
 class ChallengerSection(Section):
     """An adapter that is tried beside the one that serves, on the same base and by one engine.

@@ -6,13 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from job.config.candidates_section import NightGenerationSection
-from job.config.challenger_section import ChallengerSection
+from job.config.challenger_section import ONE_MERGED_ADAPTER, ChallengerSection
 from job.config.data_sections import DataSection, ReadingSection
-from job.config.feedback_sections import (
-    FeedbackLimitsSection,
-    FeedbackSplitSection,
-    FieldsSection,
-)
+from job.config.feedback_sections import FeedbackLimitsSection, FeedbackSplitSection, FieldsSection
 from job.config.gate_sections import PromotionSection
 from job.config.limits_section import TrainLimitsSection
 from job.config.method_sections import JUDGED, METHOD, Judged, Method, with_own_learning_rate
@@ -49,10 +45,6 @@ from job.config.serving_section import (
 )
 from job.config.training_sections import LoraSection, PublishSection, TrainingSection
 
-ONE_MERGED_ADAPTER = (
-    "adapter_weights: merged leaves a base that serves one adapter alone, and challenger is set: "
-    "set adapter_weights: separate, or remove challenger"
-)
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -85,6 +77,11 @@ class TrainConfig(Section):
     def judged(self) -> Judged | None:
         """The kind of answers that the method learns from, None for references."""
         return JUDGED[self.method]
+
+    @property
+    def writes_summaries(self) -> bool:
+        """True unless it is a reward model."""
+        return self.method != "reward"
 
     @model_validator(mode="after")
     def _the_adapters_own_weights_are_scored_as_trained(self) -> Self:

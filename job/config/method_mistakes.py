@@ -4,27 +4,37 @@ from collections.abc import Iterator
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.config.method_sections import JUDGED, DpoSection, KtoSection, Method
+from job.config.method_sections import DpoSection, Judged, KtoSection, Method
 from job.config.mistakes import Mistake
+from job.config.scoring_sections import ScoringSection
+from job.config.sections import GenerationSection
+from job.config.serving_section import ServeSection
+from job.config.training_sections import PublishSection
 
-COLUMNS: dict[Method, tuple[str, ...]] = {
-    "sft": ("summary",),
-    "dpo": ("chosen", "rejected"),
-    "kto": ("completion", "label"),
+COLUMNS: dict[Judged, tuple[str, ...]] = {
+    "pairs": ("chosen", "rejected"),
+    "thumbs": ("completion", "label"),
 }
+LEARNED_BY: dict[Judged, Method] = {"pairs": "dpo", "thumbs": "kto"}
 MIN_THUMBS_OF_A_STEP = 2  # TRL's
-LEARNS = {"sft": "references", "dpo": "pairs", "kto": "thumbs"}
+NO_SUMMARIES = "a reward model writes no summaries; remove it"
+# Keys of `evaluation` that a reward model's own scores have.
+SCORED = ("max_conversations", "bootstrap_samples")
+PUBLISHED = ("private", "license", "language", "verify")  # of `publish`, as above
+
+Impossible = tuple[tuple[str, ...], Any, str]  # key, value to show if any, and the remedy
 
 
 def method_mistakes(config: TrainConfig) -> Iterator[Mistake]:
     """Yield the mistakes of a config of which each key is right by itself."""
     method = config.method
-    for other, columns in COLUMNS.items():
+    for kind, columns in COLUMNS.items():
+        other = LEARNED_BY[kind]
         for column in columns:
-            if other not in (method, "sft") and column in config.data.columns:
+            if kind != config.judged and column in config.data.columns:
                 yield Mistake(
                     ("data", "columns", column),
-                    f"is a column of {LEARNS[other]}, which method: {other} learns from, not "
+                    f"is a column of {kind}, which method: {other} learns from, not "
                     f"method: {method}: remove it, or set method: {other}",
                 )
     own = {"dpo": DpoSection(), "kto": KtoSection()}
@@ -35,14 +45,19 @@ def method_mistakes(config: TrainConfig) -> Iterator[Mistake]:
                 f"is for method: {section}, and this is method: {method}: remove it, or set "
                 f"method: {section}",
             )
-    if JUDGED[method] is not None:
-        for path, value, remedy in _impossible(config):
-            key = ".".join(path)
-            text = f"{str(value).lower() if isinstance(value, bool) else value}"
-            yield Mistake(path, f"{key}: {text} is not for method: {method}: {remedy}")
+    impossible: list[Impossible] = []
+    if config.judged is not None:
+        impossible += _impossible(config)
+    if not config.writes_summaries:
+        impossible += _of_summaries(config)
+    for path, value, remedy in impossible:
+        key = ".".join(path)
+        if value is not None:
+            key += f": {str(value).lower() if isinstance(value, bool) else value}"
+        yield Mistake(path, f"{key} is not for method: {method}: {remedy}")
 
 
-def _impossible(config: TrainConfig) -> Iterator[tuple[tuple[str, ...], Any, str]]:
+def _impossible(config: TrainConfig) -> Iterator[Impossible]:
     """Yield keys that a training on preferences cannot have as they are, and the remedy."""
     training, data = config.training, config.data
     if training.packing:
@@ -62,7 +77,9 @@ def _impossible(config: TrainConfig) -> Iterator[tuple[tuple[str, ...], Any, str
             ("lora", "dropout"),
             config.lora.dropout,
             "the adapter is compared with the one that the training starts from, without chance; "
-            "remove it",
+            "remove it"
+            if config.writes_summaries
+            else "TRL trains reward models without chance; remove it",
         )
     if config.method == "kto" and training.rows_of_a_step < MIN_THUMBS_OF_A_STEP:
         yield (
@@ -83,3 +100,26 @@ def _impossible(config: TrainConfig) -> Iterator[tuple[tuple[str, ...], Any, str
             "first",
             "each pair or thumb is a record of its own; remove it",
         )
+
+
+def _of_summaries(config: TrainConfig) -> Iterator[Impossible]:
+    """Yield keys about the summaries that an adapter writes, set for one that writes none."""
+    training = config.training
+    if training.start_from is not None:
+        why = "an adapter that writes summaries has no scores to start from; remove it"
+        yield ("training", "start_from"), training.start_from, why
+    if training.adapter_from == "best_metric":
+        why = "a reward model writes no summaries; choose best_evaluation, by the validation loss"
+        yield ("training", "adapter_from"), "best_metric", why
+    if config.data.test is not None:
+        why = "a reward model is judged by the pairs of validation; remove it"
+        yield ("data", "test"), None, why
+    for key, default in (("generation", GenerationSection()), ("serve", ServeSection())):
+        if getattr(config, key) != default:
+            yield (key,), None, NO_SUMMARIES
+    sections = {"evaluation": (ScoringSection(), SCORED), "publish": (PublishSection(), PUBLISHED)}
+    for name, (defaults, allowed) in sections.items():
+        section = getattr(config, name)
+        for key in type(defaults).model_fields:
+            if key not in allowed and getattr(section, key) != getattr(defaults, key):
+                yield (name, key), None, NO_SUMMARIES

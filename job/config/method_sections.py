@@ -6,12 +6,13 @@ from pydantic import Field
 
 from job.config.sections import Section
 
-Method = Literal["sft", "dpo", "kto"]
+Method = Literal["sft", "dpo", "kto", "reward"]
 Judged = Literal["pairs", "thumbs"]  # answers, as files have them
 METHOD: Any = Field(
     "sft",
     description="What is learned: sft from reference summaries, dpo from pairs of a chosen and "
-    "a rejected summary, kto from summaries with a thumb up or down.",
+    "a rejected summary, kto from summaries with a thumb up or down. reward trains a reward model "
+    "on pairs: an adapter that scores summaries and writes none.",
 )
 Beta = Annotated[
     float,
@@ -22,10 +23,13 @@ Beta = Annotated[
         "lets it go further.",
     ),
 ]
-# TRL's own advice for adapters is 1e-4 for references and 1e-5 for pairs.
-LEARNING_RATE_OF_PREFERENCES = 1e-5
-SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1}  # in a pass
-JUDGED: dict[Method, Judged | None] = {"sft": None, "dpo": "pairs", "kto": "thumbs"}
+# TRL's own advice for adapters; that of references is the key's default.
+OWN_LEARNING_RATES: dict[str, float] = {"dpo": 1e-5, "kto": 1e-5, "reward": 1e-4}
+SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1, "reward": 2}  # in a pass
+JUDGED: dict[Method, Judged | None] = {
+    "sft": None, "dpo": "pairs", "kto": "thumbs", "reward": "pairs"
+}  # fmt: skip
+HAS_REFERENCE: tuple[Method, ...] = ("dpo", "kto")  # compared with the model it starts from
 
 
 class DpoSection(Section):
@@ -66,10 +70,10 @@ def with_own_learning_rate(config: Any) -> Any:
 
     What is no config, or no section, is returned as it is: validation says so.
     """
-    if not isinstance(config, dict) or config.get("method") not in ("dpo", "kto"):
+    if not isinstance(config, dict) or config.get("method") not in OWN_LEARNING_RATES:
         return config
     training = config.get("training", {})
     if not isinstance(training, dict) or "learning_rate" in training:
         return config
-    own = {"learning_rate": LEARNING_RATE_OF_PREFERENCES}
+    own = {"learning_rate": OWN_LEARNING_RATES[config["method"]]}
     return config | {"training": training | own}

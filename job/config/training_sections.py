@@ -80,7 +80,8 @@ class TrainingSection(Section):
         2e-4,
         gt=0,
         le=1,
-        description="Peak learning rate. With method dpo or kto, the default is 1e-5.",
+        description="Peak learning rate. With method dpo or kto, the default is 1e-5, and with "
+        "reward 1e-4.",
     )
     dpo: DpoSection = Field(default_factory=DpoSection)
     kto: KtoSection = Field(default_factory=KtoSection)

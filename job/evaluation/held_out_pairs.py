@@ -14,7 +14,7 @@ from job.config.gate_sections import MIN_CONVERSATIONS, PairsSection
 from job.config.sections import StorageSection, as_list
 from job.conversations.formats.judged import NAME_ANSWERS
 from job.conversations.read import read_strictly
-from job.conversations.record import Conversation
+from job.conversations.record import Answer, Conversation
 from job.conversations.splits import Overlap, content_digest, find_repeats
 from job.errors import DataError, RecapError, RetryError
 from job.evaluation.evaluate import SEED
@@ -35,6 +35,10 @@ class HeldOutPair(NamedTuple):
     conversation: int
     chosen: str
     rejected: str
+
+    def answers(self) -> tuple[Answer, Answer]:
+        """Return both as judged answers, the wanted one first."""
+        return Answer(self.chosen, True), Answer(self.rejected, False)
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ def read_held_out_pairs(
     """
     files = list_inputs(as_list(section.input), storage, Selection.of(reading))
     conversations = read_pairs(files, reading)
-    grouped = _group(conversations)
+    grouped = group_pairs(conversations)
     leaks = find_repeats(train, grouped.conversations)
-    return _choose(HeldOutPairs(grouped.conversations, grouped.pairs, leaks), max_conversations)
+    return choose_pairs(
+        HeldOutPairs(grouped.conversations, grouped.pairs, leaks), max_conversations
+    )
 
 
 def read_pairs(files: Iterable[InputFile], reading: ReadingSection) -> list[Conversation]:
@@ -142,7 +148,7 @@ def named(leaks: Sequence[Overlap]) -> str:
     return "; ".join(shown + ["…"] * (len(leaks) > MAX_NAMED))
 
 
-def _group(conversations: Sequence[Conversation]) -> HeldOutPairs:
+def group_pairs(conversations: Sequence[Conversation]) -> HeldOutPairs:
     """Return the pairs by their different conversations. Raise DataError for one without a word."""
     different: list[Conversation] = []
     numbers: dict[str, int] = {}
@@ -161,7 +167,7 @@ def _group(conversations: Sequence[Conversation]) -> HeldOutPairs:
     return HeldOutPairs(different, pairs)
 
 
-def _choose(pairs: HeldOutPairs, max_conversations: int | None) -> HeldOutPairs:
+def choose_pairs(pairs: HeldOutPairs, max_conversations: int | None) -> HeldOutPairs:
     """Return the pairs of a seeded sample of the conversations."""
     count = len(pairs.conversations)
     if max_conversations is None or count <= max_conversations:

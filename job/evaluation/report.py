@@ -53,7 +53,7 @@ class ReportContent:
     """Everything that a report shows.
 
     `weights` is what of the base was in memory, `plan` what was planned and what the run did, and
-    `data` has lines about the data, by title.
+    `data` has lines about the data, by title. `verdict` stands in place of that of scores.
     """
 
     title: str
@@ -64,6 +64,7 @@ class ReportContent:
     weights: WeightsInMemory | None = None
     plan: Table | None = None
     data: Sequence[tuple[str, Sequence[str]]] = ()
+    verdict: Worth | None = None
 
 
 def write_report(folder: Path, content: ReportContent) -> None:
@@ -91,7 +92,7 @@ def report_page(content: ReportContent) -> str:
         "pairs": None,
     }
     if isinstance(content.result, NotScored):
-        values |= {"verdict": _no_verdict(content.result), "lede": ""}
+        values |= {"verdict": content.verdict or _no_verdict(content.result), "lede": ""}
     else:
         values |= _scored_values(content, content.result)
     return render("job.evaluation", FILE, **values)

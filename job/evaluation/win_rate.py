@@ -104,7 +104,7 @@ def compare_on_pairs(
     again = [opponent[pair.conversation].split() == pair.rejected.split() for pair in pairs.pairs]
     points = [_points(left, right) for left, right in zip(own, others, strict=True)]
     by_conversation = np.array(
-        [_means(pairs.pairs, values) for values in (points, own, others)]
+        [means_by_conversation(pairs.pairs, values) for values in (points, own, others)]
     )  # (3, conversations)
     (rate,) = mean_intervals(by_conversation[0][:, None], samples, SEED, [True])
     (gain,) = paired_differences(
@@ -117,11 +117,11 @@ def compare_on_pairs(
         wins=points.count(1.0),
         ties=points.count(HALF),
         losses=points.count(0.0),
-        win_rate=None if rate is None else _within(rate, 0.0, 1.0),
-        gain=None if gain is None else _within(gain, -1.0, 1.0),
+        win_rate=None if rate is None else within(rate, 0.0, 1.0),
+        gain=None if gain is None else within(gain, -1.0, 1.0),
         judged_distance=float(np.mean(by_conversation[1])),
         opponent_distance=float(np.mean(by_conversation[2])),
-        shown_distance=float(np.mean(_means(pairs.pairs, shown))),
+        shown_distance=float(np.mean(means_by_conversation(pairs.pairs, shown))),
         shown_again=sum(again),
     )
 
@@ -132,7 +132,7 @@ def _points(own: float, other: float) -> float:
     return 1.0 if own < other else 0.0
 
 
-def _means(pairs: Sequence[HeldOutPair], values: Sequence[float]) -> list[float]:
+def means_by_conversation(pairs: Sequence[HeldOutPair], values: Sequence[float]) -> list[float]:
     """Return the mean of each conversation's pairs."""
     grouped: dict[int, list[float]] = {}
     for pair, value in zip(pairs, values, strict=True):
@@ -140,7 +140,8 @@ def _means(pairs: Sequence[HeldOutPair], values: Sequence[float]) -> list[float]
     return [float(np.mean(grouped[number])) for number in sorted(grouped)]
 
 
-def _within(interval: Interval, low: float, high: float) -> Interval:
+def within(interval: Interval, low: float, high: float) -> Interval:
+    """Return the interval, which ends where the range of its values does."""
     return replace(interval, low=max(interval.low, low), high=min(interval.high, high))
 
 

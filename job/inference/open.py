@@ -61,7 +61,7 @@ def fetch_with_adapter(
 
 
 def model_on_disk(
-    base: Base, adapter: Path, digest: str, section: AdapterModelSection
+    base: Base, adapter: Path, digest: str | None, section: AdapterModelSection
 ) -> FetchedModel:
     """Return the adapter in a folder and its base, both on disk, with tokenizer and prompt."""
     if section.trust_remote_code:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.conversations.record import Answer, Conversation
 from job.errors import is_out_of_memory
 from job.inference.budget import TokenBudget, memory_of
-from job.inference.open import fitting_into_memory, model_on_disk
+from job.inference.open import FetchedModel, fitting_into_memory, model_on_disk
 from job.inference.transformers_engine import errors_of_gpu, longest_first
 from job.model import Model
 from job.model.attach import REWARD_MODEL, attach_adapter, is_adapted
@@ -21,7 +22,7 @@ from job.model.fetch import Adapter, Base, check_same_base, fetch_adapter, fetch
 from job.model.kinds import ROW_TOKENS_KEY
 from job.model.load import compute_dtype, context_tokens, load_base
 from job.model.reward import add_head, scores_at_end
-from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
+from job.prompt.encode import EncodedAnswers, Encoder, NothingToSummarizeError, TooLongError
 from job.prompt.vocabulary import NO_LIMIT
 
 MAX_ROWS = 64  # of a batch
@@ -32,7 +33,7 @@ SCORING_BYTES = 2 << 30  # beside the weights, where another model takes the res
 class RewardModel:
     """A reward model in memory, on a base of its own or on one that another adapter uses, too."""
 
-    adapter: Adapter
+    digest: str | None  # of the adapter, None before it is published
     model: Model  # with the adapters around the base
     encoder: Encoder
     is_alone: bool = True  # no other adapter is on the base
@@ -82,22 +83,45 @@ class RewardModel:
         The prompt is that of the reward model's training: turns are dropped from the middle until
         prompt and summary fit. None stands for a pair that does not fit, or has no text.
         """
+        judged = [
+            conversation._replace(answers=(Answer(summary, True),) if summary.strip() else ())
+            for conversation, summary in zip(conversations, summaries, strict=True)
+        ]
+        found = self.score_answers(judged, on_done)
+        return [None if scores is None else scores[0] for scores in found]
+
+    def score_answers(
+        self,
+        conversations: Sequence[Conversation],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[list[float] | None]:
+        """Return the scores of all judged answers of each conversation, which is cleaned already.
+
+        All answers of a conversation have one prompt, as in training. None stands for one without
+        answers or without text, or whose answers do not fit.
+        """
         prompts, completions, rows = [], [], []
-        for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
-            judged = conversation._replace(answers=(Answer(summary, True),))
-            try:
-                (found,) = self.encoder.encode_answers([judged])
-            except NothingToSummarizeError:
+        for row, conversation in enumerate(conversations):
+            encoded = self._encode(conversation)
+            if encoded is None:
                 continue
-            if isinstance(found, TooLongError) or not summary.strip():
-                continue
-            prompts.append(found.prompt_ids)
-            completions.append(found.answers[0])
-            rows.append(row)
-        scores: list[float | None] = [None] * len(conversations)
+            for answer in encoded.answers:
+                prompts.append(encoded.prompt_ids)
+                completions.append(answer)
+                rows.append(row)
+        found: list[list[float] | None] = [None] * len(conversations)
         for row, score in zip(rows, self.score(prompts, completions, on_done), strict=True):
-            scores[row] = score
-        return scores
+            found[row] = [*(found[row] or []), score]
+        return found
+
+    def _encode(self, conversation: Conversation) -> EncodedAnswers | None:
+        if not conversation.answers:
+            return None
+        try:
+            (found,) = self.encoder.encode_answers([conversation])
+        except NothingToSummarizeError:
+            return None
+        return None if isinstance(found, TooLongError) else found
 
     def bytes_on_gpu(self) -> int:
         """Return the bytes of a GPU that the weights have and scoring needs; 0 without a GPU."""
@@ -177,11 +201,21 @@ def attach_reward_model(
     ConfigError if the reward model is for another base, DamagedError as `load_reward_model`.
     """
     check_same_base(adapter, section, base)
-    folder = fetch_adapter(adapter, cache)
-    on_disk = model_on_disk(base, folder, adapter.digest, section)
+    on_disk = model_on_disk(base, fetch_adapter(adapter, cache), adapter.digest, section)
     limit = adapter.manifest.extra.get(ROW_TOKENS_KEY) or context_tokens(base.path)
-    encoder = Encoder(on_disk.prompt, on_disk.tokenizer, limit or NO_LIMIT)
+    return reward_model_of(model, on_disk, limit or NO_LIMIT, compute_dtype(section.dtype))
+
+
+def reward_model_of(
+    model: Model, on_disk: FetchedModel, max_tokens: int, dtype: Any
+) -> RewardModel:
+    """Put a reward model in a folder on its base in memory, and return it.
+
+    Its rows have at most `max_tokens`. Raise DamagedError if it does not fit the base.
+    """
+    assert on_disk.adapter is not None
     has_other = is_adapted(model)
     add_head(model.get_base_model() if has_other else model)
-    adapted = attach_adapter(model, folder, compute_dtype(section.dtype), REWARD_MODEL)
-    return RewardModel(adapter, adapted, encoder, is_alone=not has_other)
+    adapted = attach_adapter(model, on_disk.adapter, dtype, REWARD_MODEL)
+    encoder = Encoder(on_disk.prompt, on_disk.tokenizer, max_tokens)
+    return RewardModel(on_disk.adapter_digest, adapted, encoder, is_alone=not has_other)

@@ -21,8 +21,7 @@ def check_writes_summaries(manifest: Manifest, uri: str) -> None:
     if is_reward_model(manifest):
         raise ConfigError(
             f"{uri} is a reward model (method: reward), which scores summaries and writes none: "
-            "name an adapter that was trained with method: sft, dpo or kto here, and the reward "
-            "model in evaluation.reward.adapter or generation.candidates"
+            "name an adapter that was trained with method: sft, dpo or kto"
         )
 
 

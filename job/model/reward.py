@@ -35,6 +35,21 @@ def read_reward_model(uri: str, storage: StorageSection, key: str) -> Adapter:
         raise ConfigError(f"{key}: {error}") from error
 
 
+def check_scorable(config: Any, uri: str) -> None:
+    """Raise ConfigError if transformers has no classification model of a base with this config.
+
+    recap needs none, but a reward model that only recap can load would be of little use.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise ConfigError(
+            f"model.base: {uri} is a {config.model_type}, for which transformers has no model with "
+            "a head for scores (AutoModelForSequenceClassification): method: reward takes another "
+            "base, such as a Llama, Qwen, Mistral or Gemma"
+        )
+
+
 def reward_config(section: LoraSection, model: Model, revision: str | None = None) -> Any:
     """Return the peft config of a reward model on a base with a head; raises as `lora_config`."""
     from peft import TaskType
@@ -60,14 +75,16 @@ def add_head(base: Model) -> None:
     setattr(base, HEAD, head)
 
 
-def scores_at_end(base: Model, input_ids: Any, attention_mask: Any) -> Any:
+def scores_at_end(base: Model, input_ids: Any, attention_mask: Any = None) -> Any:
     """Return the score of each row at its last token that is no padding: (rows,), float32.
 
-    Rows are padded on the right. The mask says where they end: the end token of a summary is the
-    pad token of many bases, and their own classification models take the token before it.
+    Rows are padded on the right. The mask, if there is one, says where they end: the end token of a
+    summary is the pad token of many bases, whose own classification models take the token before.
     """
     import torch
 
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
     output = base.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = torch.arange(len(input_ids), device=input_ids.device)
     ends = output.last_hidden_state[rows, attention_mask.sum(dim=1) - 1]  # (rows, features)
@@ -78,10 +95,10 @@ def scores_at_end(base: Model, input_ids: Any, attention_mask: Any) -> Any:
 
 
 def score_in_forward(base: Model) -> None:
-    """Let a base, which has no adapter around it yet, return scores in place of logits."""
+    """Let a base, within what is around it, return scores in place of logits."""
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    def forward(input_ids: Any, attention_mask: Any, **_: Any) -> Any:
+    def forward(input_ids: Any, attention_mask: Any = None, **_: Any) -> Any:
         return SequenceClassifierOutput(logits=scores_at_end(base, input_ids, attention_mask))
 
     base.forward = forward

@@ -127,7 +127,8 @@ def training_checks(
     weights = weights_check(small, config.model, config.storage)
     base = Base(examined.base.products, parameters, examined.trained_parameters)
     rendered = Rendered(prompt, embeddings, base) if prompt and not weights.error else None
-    return [model, serving, asked, weights], rendered
+    served = [serving] if config.writes_summaries else []
+    return [model, *served, asked, weights], rendered
 
 
 def advice_against_sharding(share: FourBitShare) -> list[str]:

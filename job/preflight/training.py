@@ -3,6 +3,7 @@
 import os
 
 from job.config.commands import TrainConfig
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.config.load import resolved_yaml
 from job.conversations.record import Conversation
 from job.errors import ConfigError, DataError
@@ -35,6 +36,7 @@ from job.preflight.standing import (
 )
 from job.preflight.start import start_check
 from job.preflight.steps import describe_steps, rows_at_most
+from job.printable import number_of
 from job.prompt.template import Prompt
 from job.storage.scratch import cache_path
 from job.training.data_report import counts_lines
@@ -251,6 +253,8 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 
     If the adapter cannot be scored, a check that warns of it.
     """
+    if not config.writes_summaries:
+        return [_reward_scores(config, examples)]
     why = why_unscorable(examples.scoring, config.evaluation.max_conversations)
     if why is None:
         options, validation = config.evaluation, examples.scoring
@@ -261,6 +265,18 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
         ]
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]
+
+
+def _reward_scores(config: TrainConfig, examples: Examples) -> Check:
+    """Return by how many pairs a reward model will be judged, with a warning if they are few."""
+    count = len(examples.validation)
+    most = config.evaluation.max_conversations
+    count = count if most is None else min(count, most)
+    text = f"{number_of(count, 'pair', 'pairs')} of validation will show if it agrees with people"
+    if count >= MIN_CONVERSATIONS:
+        return Check("scores", text)
+    why = f"fewer than {MIN_CONVERSATIONS} hardly show that anything is better than chance"
+    return Check("scores", f"warning: {text}: {why}", is_known=False)
 
 
 def _selection(config: TrainConfig, examples: Examples) -> list[Check]:

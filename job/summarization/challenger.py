@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
-from job.config.challenger_section import ChallengerSection
-from job.config.commands import ONE_MERGED_ADAPTER, SummarizeConfig
+from job.config.challenger_section import ONE_MERGED_ADAPTER, ChallengerSection
+from job.config.commands import SummarizeConfig
 from job.config.sections import StorageSection
 from job.errors import ConfigError, naming_key
 from job.model.fetch import Adapter, check_adapter_digest, read_adapter

@@ -159,7 +159,8 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     scorer = None
     if reward is not None:
         wish = replace(wish, bytes_beside=reward.bytes_on_gpu())
-        scorer = Scorer(reward.adapter.digest, reward.score_texts)
+        assert reward.digest is not None, "it was published"
+        scorer = Scorer(reward.digest, reward.score_texts)
     opened = open_engine(model, wish, cache, second)
     check_budget(config.generation, opened.engine.context_tokens)
     challenger = None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import PrinterCallback, TrainingArguments
-from trl import DPOConfig, KTOConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
@@ -20,6 +20,7 @@ from job.model.families import keep_adapter_in_float32, prepare_for_training
 from job.model.fetch import fetch_adapter
 from job.model.load import compute_dtype, load_base
 from job.model.modules import name_body
+from job.model.reward import reward_config
 from job.storage.scratch import cache_folder
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
@@ -29,11 +30,17 @@ from job.training.methods import SummaryTrainer
 from job.training.preferences import PairTrainer, ThumbTrainer
 from job.training.prepare import Run
 from job.training.ranks import first_then_others
+from job.training.reward import RewardModelTrainer, prepare_to_score
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding, put_back, trained_weights
 from job.training.trainer import Needs, RecapTrainer
 
-TRAINERS = {"sft": SummaryTrainer, "dpo": PairTrainer, "kto": ThumbTrainer}
+TRAINERS = {
+    "sft": SummaryTrainer,
+    "dpo": PairTrainer,
+    "kto": ThumbTrainer,
+    "reward": RewardModelTrainer,
+}
 
 PAGED = "paged_adamw_32bit"
 FUSED = "adamw_torch_fused"
@@ -87,7 +94,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
             train_dataset=run.data.rows.train.dataset,
             eval_dataset=run.data.rows.validation.dataset,
             processing_class=run.tokenizer,
-            peft_config=None if run.start else lora_config(config.lora, model, run.base.revision),
+            peft_config=None if run.start else new_adapter(config, model, run.base.revision),
         )
     trainer.args.train_sampling_strategy = _sampling_strategy(section)
     # Only now is the number of rows known: TRL has packed them.
@@ -118,11 +125,19 @@ def load_model(run: Run) -> Model:
         model = load_base(run.base, config.model)
     prepare_for_training(model)
     name_body(model)
+    if not config.writes_summaries:
+        prepare_to_score(model)
     if run.start is None:
         return model
     start = run.start.adapter
     folder = first_then_others(lambda: fetch_adapter(start, cache_folder()))
     return attach_to_train(model, folder)
+
+
+def new_adapter(config: TrainConfig, model: Model, revision: str | None = None) -> Any:
+    """Return the peft config of the adapter that a training makes on a base."""
+    make = lora_config if config.writes_summaries else reward_config
+    return make(config.lora, model, revision)
 
 
 def _loading(run: Run) -> Phase:
@@ -136,7 +151,7 @@ def _loading(run: Run) -> Phase:
     )
 
 
-def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
+def make_settings(run: Run, folder: Path) -> TrainingArguments:
     """Return the config's training section as TRL's settings. `set_intervals` adds the intervals.
 
     Checkpoints are written to `folder`.
@@ -147,7 +162,6 @@ def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
         **_optimization(section),
         **_machine(run.config),
         "max_length": section.max_tokens,
-        "router_aux_loss_coef": 0.0,  # see `prepare_for_training`
         "logging_steps": section.log_every_steps,
         "logging_first_step": True,
         # Log a loss that is NaN as it is; transformers would log the mean of those before.
@@ -163,6 +177,9 @@ def make_settings(run: Run, folder: Path) -> SFTConfig | DPOConfig | KTOConfig:
         "report_to": "none",
         "disable_tqdm": True,
     }
+    if run.config.method == "reward":
+        return RewardConfig(**common)
+    common["router_aux_loss_coef"] = 0.0  # see `prepare_for_training`
     if run.config.method == "dpo":
         weights = [1.0, section.dpo.sft_weight]
         losses = ["sigmoid", "sft"]

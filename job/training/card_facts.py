@@ -1,5 +1,7 @@
 """Gather the facts of a run for its model card."""
 
+from collections.abc import Sequence
+
 from job.config.sections import as_list
 from job.environment import versions
 from job.evaluation.card.facts import CardFacts, Split
@@ -14,11 +16,14 @@ from job.training.prepare import Run
 
 
 def gather_facts(
-    attempt: CurrentAttempt, reload: Reload | None, scores: Evaluation | NotScored
+    attempt: CurrentAttempt,
+    reload: Reload | None,
+    scores: Evaluation | NotScored,
+    reward: Sequence[str] | None = None,
 ) -> CardFacts:
     """Return the facts for the card of the run's adapter. Reads the license from the base's card.
 
-    Warns if the license is not known.
+    `reward` has sentences on what a reward model is worth. Warns if the license is not known.
     """
     run = attempt.run
     return CardFacts(
@@ -32,6 +37,7 @@ def gather_facts(
         find_license(run),
         reload.sentence() if reload else None,
         verdict_of(scores, run.config),
+        reward=reward,
         start=run.start.name() if run.start else None,
     )
 

@@ -14,6 +14,7 @@ from job.model.adapter import lora_config
 from job.model.describe import Facts, facts_of
 from job.model.load import base_quantization, check_possible, read_quantization
 from job.model.quantization import METHODS
+from job.model.reward import add_head, check_scorable, reward_config
 from job.training.causes import blaming_the_config
 
 
@@ -51,6 +52,10 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
     with blaming_the_config():
         facts, model = facts_of(folder, config.model)
         adapter = lora_config(config.lora, model)
+        if not config.writes_summaries:
+            check_scorable(model.config, config.model.base)
+            add_head(model)
+            adapter = reward_config(config.lora, model)
         # DoRA computes the norms of weights, which are not here.
         adapter.use_dora = False
         # Else the adapter of a large base is allocated and filled for nothing: gigabytes.

@@ -16,6 +16,7 @@ import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
+from job.config.method_sections import HAS_REFERENCE
 from job.errors import DivergedError, RetryError
 from job.gpus.nvml import Use, open_nvml
 from job.model.load import free_memory
@@ -244,7 +245,7 @@ def _make_callbacks(
         interruptions.StopAtStep(session.stop),
         # These write into the checkpoint, which PublishCheckpoints hands over.
         interruptions.LossWindow(trainer, checkpoint),
-        *([KeepReference(trainer, checkpoint)] if run.config.judged else []),
+        *([KeepReference(trainer, checkpoint)] if run.config.method in HAS_REFERENCE else []),
         evaluations.KeepBest(trainer.model, keeps_best, section.patience, checkpoint),
         interruptions.PublishCheckpoints(uploads.put, lambda: trainer.divergence.is_suspected),
         interruptions.WatchTraining(session.watch.beat, uploads.check),
@@ -302,8 +303,9 @@ def _make_samples(
         return stop.requested or is_used_up
 
     summarize = summarize_in_memory(run, trainer.model)
+    count = run.config.training.sample_summaries if run.config.writes_summaries else 0
     return SampleSummaries(
-        run.data.examples.scoring[: run.config.training.sample_summaries],
+        run.data.examples.scoring[:count],
         lambda conversations: summarize(conversations).texts,
         write_text,
         is_skipped,

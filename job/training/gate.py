@@ -15,6 +15,7 @@ from job.evaluation.reload import Reload, waits_for_reload
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.model.fetch import Adapter, read_adapter
+from job.model.kinds import check_scores_summaries, check_writes_summaries
 from job.printable import printable
 from job.training import journal
 from job.training.attempt import CurrentAttempt
@@ -79,4 +80,5 @@ def note_verdict(
 
 def published_adapter(run: Run) -> Adapter:
     """Return the run's adapter in storage."""
-    return read_adapter(f"{run.store.uri}/adapter", run.config.storage)
+    check = check_writes_summaries if run.config.writes_summaries else check_scores_summaries
+    return read_adapter(f"{run.store.uri}/adapter", run.config.storage, check)

@@ -1,8 +1,7 @@
 """The trainers of pairs and of thumbs: their rows, their losses, and the rewards that they log.
 
-TRL's trainers compute loss and metrics by micro-batch, with collectives in each of them.
-Here a step has one loss, however it is divided among micro-batches and ranks: the formulas are
-TRL's, and tests/training/test_preferences.py compares both. docs/decisions/0043 has the reasons.
+The formulas are TRL's, and tests/training/test_preferences.py compares both.
+docs/decisions/0043 has the reasons.
 """
 
 from collections.abc import Sequence
@@ -19,12 +18,18 @@ from job.model import Model
 from job.prompt.encode import IGNORED
 from job.telemetry import event, heartbeat
 from job.training.batches import Collator, EvaluationSampler, Row, StepBatch, Tensors
+from job.training.judged import (
+    JudgedTrainer,
+    lengths_of_pairs,
+    padded_tokens_of_pairs,
+    tokens_of_pairs,
+)
 from job.training.random_state import own_gpus
 from job.training.rows import lengths_of
-from job.training.trainer import Needs, RecapTrainer
+from job.training.trainer import Needs
 
 
-class PreferenceTrainer(RecapTrainer):
+class PreferenceTrainer(JudgedTrainer):
     """A trainer that compares the model in training with the one that the training began with.
 
     `reference` has the log-probabilities under the latter of all rows, those of training first:
@@ -33,7 +38,6 @@ class PreferenceTrainer(RecapTrainer):
     """
 
     reference: torch.Tensor | None = None
-    padding_free = False  # rows are padded, not joined
     control: Any  # transformers'
 
     def __init__(
@@ -49,10 +53,6 @@ class PreferenceTrainer(RecapTrainer):
         if "ref" in self.model.peft_config:
             # TRL's copy of an adapter to start from. Checkpoints would have it, too.
             self.model.delete_adapter("ref")
-
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        """Return the rows as they are: they have token ids, and fit."""
-        return dataset
 
     def collate(self, rows: list[Row]) -> Tensors:
         """Return TRL's micro-batch of the rows, with the reference's log-probabilities of each."""
@@ -115,41 +115,6 @@ class PreferenceTrainer(RecapTrainer):
         is_row: torch.Tensor = batch["completion_mask"].any(dim=1)[: len(batch["number"])]
         return is_row
 
-    def sums_of(self, model: Model, batch: Tensors) -> torch.Tensor:
-        """Return the sums over a batch of which loss and rewards are made: (number_of_sums,)."""
-        raise NotImplementedError
-
-    def loss_of(self, sums: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        """Return the loss of sums, of which the step or evaluation has `shares` in all."""
-        raise NotImplementedError
-
-    def rewards_of(self, sums: Sequence[float]) -> dict[str, float]:
-        """Return the rewards by the names that TRL gives them."""
-        raise NotImplementedError
-
-    def compute_loss(
-        self,
-        model: Model,
-        inputs: Tensors,
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return a micro-batch's share of the step's loss, and add what is logged to the sums."""
-        self.choose_forward(model)
-        sums = self.sums_of(model, inputs)
-        self.sums += sums.detach()
-        shares = self.shares_of(inputs) if num_items_in_batch is None else num_items_in_batch
-        # DDP and FSDP take the mean over ranks, of which each has its share of the sum.
-        return self.loss_of(sums, shares.clamp(min=1)) * self.ranks.count
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the rewards since the last log with the loss. Collective."""
-        if "loss" in logs:
-            sums = self.accelerator.reduce(self.sums.clone(), reduction="sum")
-            logs |= self.rewards_of(sums.tolist())
-            self.sums.zero_()
-        super().log(logs, start_time)
-
 
 class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     """Learn which of two summaries is preferred, and the preferred one: `method: dpo`.
@@ -159,12 +124,11 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
 
     rows_of_a_row = SEQUENCES_OF_A_ROW["dpo"]
     number_of_sums = 7
+    number_of_shares = 2  # pairs, and tokens of chosen summaries
 
     def lengths_of_rows(self, rows: Any) -> list[int]:
         """Return the tokens of both sequences of each pair, padded to the longer one."""
-        columns = [lengths_of(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
-        pairs = zip(*columns, strict=True)
-        return [2 * (prompt + max(chosen, rejected)) for prompt, chosen, rejected in pairs]
+        return lengths_of_pairs(rows)
 
     def make_collator(self) -> Collator:
         """Return TRL's collator, which puts the rejected sequences after the chosen ones."""
@@ -172,7 +136,7 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
         idle_row = {
             "prompt_ids": [pad_id, pad_id], "chosen_ids": [], "rejected_ids": [], "number": 0
         }  # fmt: skip
-        return Collator(self.collate, _padded_tokens, _tokens, idle_row)
+        return Collator(self.collate, padded_tokens_of_pairs, tokens_of_pairs, idle_row)
 
     def shares_of(self, batch: Tensors) -> torch.Tensor:
         """Return the number of pairs and that of the tokens of their chosen summaries."""
@@ -216,16 +180,6 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
             "rewards/margins": (chosen - rejected) / pairs,
             "rewards/accuracies": right / pairs,
         }
-
-    def judge(self, model: Model, batch: Tensors) -> torch.Tensor:
-        """Return the sums of a batch."""
-        return self.sums_of(model, batch)
-
-    def conclude(self, findings: Sequence[torch.Tensor]) -> dict[str, float]:
-        """Collective: return the validation loss and the rewards over all pairs."""
-        sums = self.accelerator.reduce(torch.stack(list(findings)).sum(dim=0), reduction="sum")
-        metrics = {"loss": self.loss_of(sums, sums[-2:]).item()} | self.rewards_of(sums.tolist())
-        return {f"eval_{name}": value for name, value in metrics.items()}
 
 
 class ThumbTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
@@ -369,20 +323,6 @@ def with_mismatched(rows: Any) -> Any:
 
 def _numbered(rows: Any, numbers: Sequence[int]) -> Any:
     return rows.add_column("number", list(numbers))
-
-
-def _padded_tokens(rows: Sequence[Row]) -> list[int]:
-    return [
-        2 * (len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])))
-        for row in rows
-    ]
-
-
-def _tokens(rows: Sequence[Row]) -> list[int]:
-    return [
-        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
-        for row in rows
-    ]
 
 
 def _tokens_of_thumbs(rows: Sequence[Row]) -> list[int]:

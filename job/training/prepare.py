@@ -124,7 +124,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     examples = once_per_machine(lambda: read_examples_once(config), work / "examples.pickle")
     check_contents(examples, config.limits)
     why = why_unscorable(examples.scoring, config.evaluation.max_conversations)
-    if why:
+    if why and config.writes_summaries:
         warn("the adapter will be published without scores", why=why)
     # They score the adapter at the end: one that cannot would otherwise show after hours.
     from_first(lambda: fetch_models(config.evaluation, config.storage, cache_folder()))

@@ -27,6 +27,7 @@ from job.inference.serving import Serving, write_serving
 from job.model.adapter import save_adapter
 from job.model.champion import RELOAD
 from job.model.fetch import BASE_KEY
+from job.model.kinds import METHOD_KEY
 from job.printable import printable
 from job.prompt.seen_tokens import SeenTokens, write_seen_tokens
 from job.prompt.template import write_prompt
@@ -72,8 +73,6 @@ def publish(
 
     Notes in `attempt` what was published and what was left out. Prints the score table.
     """
-    run = attempt.run
-    adapter = adapter_folder(run)
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
@@ -81,17 +80,23 @@ def publish(
 
     # The adapter last: whoever finds it finds its report and logs, too.
     publish_scores(attempt, history, result, {})
+    commit_adapter(attempt, {} if reload is None else {RELOAD: reload.facts()})
+
+
+def commit_adapter(attempt: CurrentAttempt, more: Mapping[str, Any]) -> None:
+    """Commit the written adapter to storage, with its facts and `more` in its manifest."""
+    run = attempt.run
+    adapter = adapter_folder(run)
     facts = {
         BASE_KEY: run.base.identity(),
         "run": run.config.run,
         "fingerprint": run.identity()["fingerprint"],
+        METHOD_KEY: run.config.method,
     }
     if run.start:
         facts[START] = run.start.pin.facts()
-    if reload is not None:
-        facts[RELOAD] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
-        publish_folder(adapter, run.store, "adapter", facts, bar.advance)
+        publish_folder(adapter, run.store, "adapter", {**facts, **more}, bar.advance)
     attempt.published["adapter"] = f"{run.store.uri}/adapter"
     event("adapter", uri=attempt.published["adapter"])
 
@@ -107,7 +112,7 @@ def write_findings(
     adapter = adapter_folder(run)
     if isinstance(scores, Evaluation):
         with or_without("evaluation.json", attempt):
-            _write_json(adapter / "evaluation.json", _without_texts(scores))
+            write_json(adapter / "evaluation.json", _without_texts(scores))
     write_gate(adapter, verdict_of(scores, run.config))  # a later attempt may promote by it
     with or_without("serving.json", attempt):
         _write_serving(run, adapter, scores)
@@ -129,7 +134,7 @@ def publish_scores(
     with or_without("report", attempt):
         _publish_report(attempt, history, result, about)
     with or_without("tensorboard", attempt):
-        _publish_tensorboard(attempt, history, result)
+        publish_tensorboard(attempt, history, result)
     if isinstance(result, Scored):
         _print_scores(result.evaluation)
 
@@ -172,16 +177,16 @@ def _publish_report(
         history=history,
         selection=_selection(attempt),
         weights=attempt.weights_in_memory,
-        **_plan_and_data(attempt, history),
+        **plan_and_data(attempt, history),
     )
     write_report(folder, content)
     if isinstance(result, Scored):
-        _write_json(folder / "evaluation.json", result.evaluation.to_json())
+        write_json(folder / "evaluation.json", result.evaluation.to_json())
     write_gate(folder, verdict_of(result, run.config))
     publish_folder(folder, run.store, REPORT, about)
 
 
-def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
+def plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     """Return the report's values `plan` and `data`."""
     run = attempt.run
     section = run.config.training
@@ -206,9 +211,10 @@ def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     }
 
 
-def _publish_tensorboard(
+def publish_tensorboard(
     attempt: CurrentAttempt, history: History, result: Scored | NotScored
 ) -> None:
+    """Commit the logs, with the results of the run."""
     step = attempt.published_step()
     published: dict[str, float] = {"step": step}
     for entry in history:
@@ -259,6 +265,7 @@ def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
     return plain
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of JSON for programs and people."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_file(path, f"{text}\n".encode())

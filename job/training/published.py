@@ -58,6 +58,8 @@ def finish_published(attempt: CurrentAttempt, checkpoint: Path | None, stop: Sto
     event("an earlier attempt published the adapter: it is not written again")
     adapter = published_adapter(run)
     attempt.published["adapter"] = adapter.uri
+    if not run.config.writes_summaries:
+        return  # it was judged before it was published, and is delivered nowhere else
     fetch_folder(run.store, "adapter", adapter_folder(run))
     if is_settled(attempt, adapter):
         with attempt.timed("publish_seconds"), heartbeat("publishing"):

@@ -50,6 +50,7 @@ from job.training.gate import published_adapter, raise_verdict, settle_gate
 from job.training.intervals import FREE_SECONDS
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, scores_of, write_adapter
+from job.training.publish_reward import score_and_publish_reward
 from job.training.published import finish_published, is_published
 from job.training.ranks import agree, first_then_others, from_first, is_first
 from job.training.scoring import adapter_folder, score_or_reason, summarize_as_trained
@@ -99,8 +100,10 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch, phase
                 trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt, phases))
                 free_memory()  # of the trainer's model: what serves must fit
                 # The other ranks are done, also if they shared the model.
-                if is_first():
+                if is_first() and config.writes_summaries:
                     _score_and_publish(attempt, trained, stop)
+                elif is_first():
+                    score_and_publish_reward(attempt, trained.history, stop)
         # Not before run.json says that it is finished: another attempt would choose among the rest.
         if is_first():
             delete_candidates(run)

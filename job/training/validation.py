@@ -30,9 +30,11 @@ class Validation:
 def split_validation(config: TrainConfig, conversations: Sequence[Conversation]) -> Validation:
     """Return the conversations for the selection and for the scores: seeded samples, in order.
 
-    At most half of them choose, and the others score. Too few to share do both. Raise DataError if
-    none could be scored.
+    At most half of them choose, and the others score. Too few to share do both. A reward model has
+    no summaries to score. Raise DataError if none could be scored.
     """
+    if not config.writes_summaries:
+        return Validation([], [], is_held_out=True)
     most = config.evaluation.max_conversations
     if config.training.adapter_from != "best_metric":
         return Validation([], choose_conversations(conversations, most), is_held_out=True)

@@ -18,6 +18,18 @@ from job.errors import ConfigError
         ("sft", "training.kto.beta=0.2", "is for method: kto, and this is method: sft: remove"),
         ("kto", "data.columns.chosen=a", "is a column of pairs, which method: dpo learns from"),
         ("sft", "data.columns.label=a", "is a column of thumbs, which method: kto learns from"),
+        ("reward", "data.columns.label=a", "is a column of thumbs, which method: kto learns from"),
+        ("reward", "training.packing=true", "training.packing: true is not for method: reward"),
+        ("reward", "training.dpo.beta=0.2", "is for method: dpo, and this is method: reward"),
+        ("reward", "training.start_from=a", "an adapter that writes summaries has no scores to"),
+        ("reward", "training.adapter_from=best_metric", "choose best_evaluation, by the"),
+        ("reward", "data.test=t.jsonl", "a reward model is judged by the pairs of validation"),
+        ("reward", "generation.max_new_tokens=8", "generation is not for method: reward: a reward"),
+        ("reward", "serve.dtype=float16", "serve is not for method: reward: a reward model writes"),
+        ("reward", "evaluation.as_trained=true", "evaluation.as_trained is not for method: reward"),
+        ("reward", "publish.merged=true", "publish.merged is not for method: reward: a reward"),
+        ("reward", "publish.gate.margin=0.1", "publish.gate is not for method: reward: a reward"),
+        ("reward", "publish.hub=a/b", "publish.hub is not for method: reward"),
     ],
 )
 def test_a_key_that_a_method_cannot_have_is_answered(config_text, method, override, line):
@@ -45,3 +57,14 @@ def test_what_a_method_can_have_is_no_mistake(config_text, method, overrides):
     found = load_config("train", config_text(), [f"method={method}", *overrides])
     assert found.method == method
     assert found.training.learning_rate == pytest.approx(1e-5)
+
+
+def test_a_reward_model_has_a_learning_rate_of_its_own(config_text):
+    overrides = [
+        "data.columns.chosen=better",
+        "training.patience=2",
+        "evaluation.max_conversations=9",
+    ]
+    found = load_config("train", config_text(), ["method=reward", *overrides])
+    assert found.judged == "pairs"
+    assert found.training.learning_rate == pytest.approx(1e-4)

@@ -42,6 +42,7 @@ ASKED_BY_PLANS = """
     model/quantization.choose_quantization
     model/remote_code._check_implementation
     model/remote_code._check_reference
+    model/reward.check_scorable
     model/reward.read_reward_model
     model/tokenizer_files.check_chat_template
     model/tokenizer_files.check_pieces
@@ -79,6 +80,7 @@ _OF_TRAININGS = """
     launch/cluster.find_cluster
     model/adapter.target_modules
     model/load.check_possible
+    model/reward.check_scorable
     prompt/vocabulary.check_vocabulary
     training/compiled.find_layers
     training/examine._check_mergeable

@@ -48,7 +48,7 @@ def judged_records(method: str, count: int, first: int = 0) -> list[dict[str, An
     found: list[dict[str, Any]] = []
     for number, record in enumerate(records(count, first)):
         wanted, unwanted = record.pop("summaries")
-        if method == "dpo":
+        if method in ("dpo", "reward"):
             found.append(record | {"chosen": wanted, "rejected": unwanted})
         else:
             answer = unwanted if number % 3 == 0 else wanted

@@ -216,13 +216,13 @@ OVERRIDES = (
         without="TRL puts the head elsewhere, and ours, with log_probs alone, not in its place.",
     ),
     LibraryLine(
-        used_by="preferences:PreferenceTrainer.compute_loss",
+        used_by="judged:JudgedTrainer.compute_loss",
         function=f"{TRAINER}.training_step",
         line="loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)",
         without="A micro-batch's loss is not its share of the step's.",
     ),
     LibraryLine(
-        used_by="preferences:PreferenceTrainer.log",
+        used_by="judged:JudgedTrainer.log",
         function=f"{TRAINER}._maybe_log_save_evaluate",
         line="self.log(logs, start_time)",
         without="Rewards are not logged, or not by all ranks at once, which then wait for ever.",
@@ -241,7 +241,7 @@ OVERRIDES = (
         without="The model in training has dropout, and the reference none.",
     ),
     LibraryLine(
-        used_by="preferences:PreferenceTrainer._prepare_dataset",
+        used_by="judged:JudgedTrainer._prepare_dataset",
         function="trl.trainer.dpo_trainer:DPOTrainer.__init__",
         line="train_dataset = self._prepare_dataset("
         'train_dataset, processing_class, args, "train")',
@@ -251,6 +251,25 @@ OVERRIDES = (
         used_by="preferences:PairTrainer.sums_of",
         function="trl.trainer.dpo_trainer:DPOTrainer._compute_loss",
         line="per_sequence_loss = -F.logsigmoid(self.beta * delta_score)",
+        without="The loss is no longer TRL's.",
+    ),
+    LibraryLine(
+        used_by="reward:RewardModelTrainer",
+        function="trl.trainer.reward_trainer:RewardTrainer.__init__",
+        line="train_dataset = self._prepare_dataset("
+        'train_dataset, processing_class, args, "train")',
+        without="TRL renders and tokenizes the rows again.",
+    ),
+    LibraryLine(
+        used_by="reward:RewardModelTrainer",
+        function="trl.trainer.reward_trainer:RewardTrainer.__init__",
+        line="if args.disable_dropout: disable_dropout_in_model(model)",
+        without="The model in training has dropout.",
+    ),
+    LibraryLine(
+        used_by="reward:RewardModelTrainer.sums_of",
+        function="trl.trainer.reward_trainer:RewardTrainer.compute_loss",
+        line="loss = -nn.functional.logsigmoid(rewards_chosen - rewards_rejected).mean()",
         without="The loss is no longer TRL's.",
     ),
     LibraryLine(

@@ -11,13 +11,23 @@ from typing import Any
 import pytest
 
 import job.training
+from job.training.judged import JudgedTrainer
 from job.training.methods import SummaryTrainer
 from job.training.preferences import PairTrainer, PreferenceTrainer, ThumbTrainer
+from job.training.reward import RewardModelTrainer
 from job.training.trainer import RecapTrainer
 from tests.training.library_lines import ATTRIBUTES, OVERRIDES, LibraryLine
 
 LINES = OVERRIDES + ATTRIBUTES
-TRAINERS = [RecapTrainer, SummaryTrainer, PreferenceTrainer, PairTrainer, ThumbTrainer]
+TRAINERS = [
+    RecapTrainer,
+    SummaryTrainer,
+    JudgedTrainer,
+    PreferenceTrainer,
+    PairTrainer,
+    ThumbTrainer,
+    RewardModelTrainer,
+]
 TRAINING = sorted(Path(job.training.__file__).parent.glob("*.py"))
 
 

@@ -63,6 +63,7 @@ class CardFacts:
     reload: str | None = None  # how it was reloaded before it was published, in a sentence
     gate: GateResult | None = None
     merged: MergedFacts | None = None  # of a card of merged weights, not of an adapter
+    reward: Sequence[str] | None = None  # what a reward model is worth, in sentences
     start: str | None = None  # the adapter that the training started from, after `from the`
 
     @property

@@ -47,6 +47,14 @@ LIMITS = (
     "can try to steer its summary."
 )
 
+LIMITS_OF_A_REWARD_MODEL = (
+    "A score says which of two summaries of one conversation people would rather have, by the "
+    "pairs that it was trained on. Scores of different conversations do not compare, and a summary "
+    "that is chosen for its score may please and be wrong. It prefers lengths and phrases that "
+    "people preferred: look at what it chooses before you rely on it. Text in a conversation can "
+    "try to steer its score."
+)
+
 
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
     """Return the whole README.md; without scores, it has the reason why."""
@@ -63,7 +71,7 @@ def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
         "## How it was trained",
         *_recipe(facts),
         "## Limits",
-        LIMITS,
+        LIMITS if facts.reward is None else LIMITS_OF_A_REWARD_MODEL,
         _license(facts),
     ]
     return visible("\n\n".join(paragraphs) + "\n")
@@ -73,6 +81,11 @@ def _introduction(facts: CardFacts) -> str:
     base = code_of(facts.base_name)
     if facts.is_base_on_hub:
         base += f" at revision {code_of(facts.base['revision'])}"
+    if facts.reward is not None:
+        return (
+            f"A reward model: a LoRA adapter with a head that makes {base} score summaries of "
+            "conversations. It writes none. It was trained by recap."
+        )
     if facts.merged is None:
         return f"A LoRA adapter that makes {base} summarize conversations. It was trained by recap."
     return (
@@ -83,6 +96,9 @@ def _introduction(facts: CardFacts) -> str:
 
 
 def _scores(facts: CardFacts, evaluation: Evaluation | NotScored) -> list[str]:
+    if facts.reward is not None:
+        verdict, *numbers = map(text_of, facts.reward)
+        return [verdict, "\n".join(f"- {line}" for line in numbers)]
     if isinstance(evaluation, NotScored):
         why = f"This adapter has no scores: {text_of(evaluation.why)}. {HOW_TO_SCORE}"
         return [_warning(why), *_gate(facts.gate)]
@@ -190,6 +206,8 @@ def _recipe(facts: CardFacts) -> list[str]:
     shown = {name: to_plain(section) for name, section in sections.items()}
     # The card has both above, as they were resolved.
     del shown["model"]["base"], shown["model"]["revision"]
+    if facts.reward is not None:
+        del shown["generation"]
     if facts.start:
         del shown["prompt"]  # it is that of the other adapter, and below
     sentences = [f"The base's weights have the digest `{facts.base.get('digest')}`."]

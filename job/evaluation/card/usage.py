@@ -16,6 +16,8 @@ LOAD = 'dtype="auto", device_map="auto"'
 
 def usage(facts: CardFacts) -> str:
     """Return the section on how to use the adapter."""
+    if facts.reward is not None:
+        return _usage_of_reward_model()
     parts = [
         "With recap, which also handles conversations that are too long, and files of them:",
         fenced("yaml", yaml_of(_night(facts))),
@@ -28,6 +30,15 @@ def usage(facts: CardFacts) -> str:
         fenced("python", program(facts)),
     ]
     return "\n\n".join(parts)
+
+
+def _usage_of_reward_model() -> str:
+    return (
+        "Its weights are those that transformers and peft read by "
+        "`AutoModelForSequenceClassification` with `num_labels=1` and `PeftModel`. The score is "
+        "the head's at the last token of prompt, summary and end token, one text at a time: in a "
+        "padded batch, transformers leaves out an end token that is the pad token, too."
+    )
 
 
 def recipe(facts: CardFacts) -> str:
