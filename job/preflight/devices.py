@@ -4,7 +4,7 @@ Nothing here is an error of a plan: a prediction may be wrong, and where memory 
 on with smaller batches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,13 +329,13 @@ def generation_check(
     section: AdapterModelSection,
     generation: GenerationSection,
     devices: Devices,
-    beside: int = 0,
+    bytes_beside: Callable[[int], int] = lambda _number_bytes: 0,
 ) -> Check:
     """Return how many conversations each engine can summarize at once on each card, by formula.
 
-    `model` has no weights. `beside` are the bytes of other models in the same memory. Prompts have
-    as many tokens as they may, or PROMPT_TOKENS if that is less. On a CPU, return the host's memory
-    that the night needs.
+    `model` has no weights. `bytes_beside` returns those of other models in the same memory, by the
+    bytes of a number there. Prompts have as many tokens as they may, or PROMPT_TOKENS if that is
+    less. On a CPU, return the host's memory that the night needs.
     """
     from job.memory.generation import need_of_transformers, need_of_vllm, need_on_a_cpu, text_of
     from job.memory.shape import shape_of
@@ -346,20 +346,22 @@ def generation_check(
     shape = shape_of(model, section.quantization)
     tokens = generation.max_input_tokens or PROMPT_TOKENS
     needs = []
+    beside = bytes_beside(2) if devices.cards else 0
     for card in devices.cards:
         needs.append(need_of_transformers(shape, generation, tokens, card, beside))
         needs.append(need_of_vllm(shape, generation, tokens, card, beside))
     lines = [f"estimated for prompts of {tokens:,} tokens, by formula"]
-    if beside:
-        lines.append(f"with {_size(beside)} of a challenger or a reward model beside the model")
     if needs:
         lines.append(text_of(needs))
     if devices.has_cpu:
         number_bytes = 4 if section.dtype in ("auto", "float32") else 2
         on_cpu = shape_of(model, section.quantization, number_bytes)
         free = free_host_bytes()
+        beside = bytes_beside(number_bytes)
         need = need_on_a_cpu(on_cpu, generation, tokens, free - LIBRARIES_BYTES, beside)
         lines.append(_line_of_a_cpu(need, free))
+    if beside:
+        lines.append(f"with {_size(beside)} of a challenger or a reward model beside the model")
     return Check("memory", "\n".join(lines), is_estimate=True)
 
 

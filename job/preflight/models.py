@@ -7,6 +7,7 @@ a plan fetches no weights. It runs no code that a base brings along.
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -297,8 +298,10 @@ def _model_checks(
     facts, skeleton = described
     checks = [model, weights_check(small, section, config.storage)]
     if isinstance(config, SummarizeConfig) or devices.are_named:
-        beside = bytes_beside(config) if isinstance(config, SummarizeConfig) else 0
-        checks.append(generation_check(skeleton, section, config.generation, devices, beside))
+        beside: list[Callable[[int], int]] = []
+        if isinstance(config, SummarizeConfig):
+            beside.append(partial(bytes_beside, config))
+        checks.append(generation_check(skeleton, section, config.generation, devices, *beside))
     if prompt is not None:
         embeddings = facts.embeddings
         checks.append(

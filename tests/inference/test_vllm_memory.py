@@ -8,6 +8,7 @@ import torch
 
 from job.errors import RetryError
 from job.inference.vllm_engine import VllmEngine
+from job.inference.vllm_start import _share_of_memory
 
 
 def engine_that_recovers() -> VllmEngine:
@@ -45,3 +46,11 @@ def test_a_gpu_that_fails_is_worth_another_run():
     error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(RetryError, match="the GPU failed"):
         engine_that_recovers()._recover(error, {"1": 0, "2": 1})
+
+
+def test_vllm_leaves_the_memory_of_a_model_that_was_loaded_before(monkeypatch):
+    assert _share_of_memory(0.9, 1) == 0.9, "there is no GPU"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (70 << 30, 80 << 30))
+    assert _share_of_memory(0.9, 8 << 30) == pytest.approx(0.8)
+    assert _share_of_memory(0.9, 0) == 0.9

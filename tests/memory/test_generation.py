@@ -66,3 +66,15 @@ def test_a_cpu_holds_weights_and_a_batch_of_fixed_size_in_float32():
     # 256 KiB a token in all layers, and a layer's beside it.
     assert need.cache == 16_384 * (256 + 8) * 1024
     assert need.total == need.weights + need.cache + need.working
+
+
+def test_what_is_beside_the_base_leaves_room_for_fewer_conversations():
+    card = CARDS["l4"]
+    for need_of in (need_of_transformers, need_of_vllm):
+        alone = need_of(SHAPE, SECTION, 2048, card)
+        beside = need_of(SHAPE, SECTION, 2048, card, 2 * GIB)
+        assert 0 < beside.sequences < alone.sequences
+        assert "2.0 of other models" in text_of([beside])
+        assert "other models" not in text_of([alone])
+    on_cpu = [need_on_a_cpu(SHAPE, SECTION, 2048, 64 * GIB, size) for size in (0, GIB)]
+    assert on_cpu[1].total - on_cpu[0].total == GIB

@@ -138,6 +138,9 @@ def test_a_night_is_told_of_the_memory_of_a_cpu(base_folder: Path) -> None:
     check = generation_check(model, section, GenerationSection(), on_cpu)
     assert re.search(r"on a CPU: [\d.]+ GiB of the host's memory for each worker", check.found)
     assert check.state == "estimate"
+    assert "beside the model" not in check.found
+    beside = generation_check(model, section, GenerationSection(), on_cpu, lambda size: size * GIB)
+    assert "with 4.0 GiB of a challenger or a reward model" in beside.found
 
 
 def test_gpus_that_share_a_base_are_asked_about_by_their_number():
