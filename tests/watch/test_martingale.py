@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from benchmarks import watch_streams
 from job.summarization.quality import FIGURES
 from job.watch.judge import judge
 from job.watch.martingale import Observation, capital_of, capitals, p_values
@@ -76,3 +77,14 @@ def test_nights_judged_again_have_the_same_evidence():
 def test_a_figure_that_never_varies_does_not_alarm():
     nights = [Observation(date(2026, 1, 1) + timedelta(number), 0.0, 0.0) for number in range(365)]
     assert max(capitals("empty", nights)) < len(FIGURES) / ALPHA
+
+
+def test_the_page_has_the_tables_of_the_benchmark():
+    text = watch_streams.PAGE.read_text(encoding="utf-8")
+    assert f"{len(FIGURES) / ALPHA:.0f} for {len(FIGURES)} figures" in text
+    for name in (*watch_streams.NOT_ALLOWED, *watch_streams.CHANGES):
+        assert f"\n| {name} | " in text
+    for name in watch_streams.ALLOWED:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} | ")]
+        assert int(row.split("|")[2].split()[0]) <= ALPHA * watch_streams.STREAMS
+    assert watch_streams.page_with(text, {}) == text
