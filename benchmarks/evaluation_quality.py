@@ -84,8 +84,9 @@ def metrics_table() -> Iterator[str]:
     yield "|---|---|---|---|"
     for metric in METRICS:
         high = "∞" if metric.high == float("inf") else f"{metric.high:g}"
+        low = "-∞" if metric.low == -float("inf") else f"{metric.low:g}"
         better = "neither" if metric.direction == "neither" else metric.direction
-        yield f"| `{metric.name}` | {metric.about} | {metric.low:g} to {high} | {better} |"
+        yield f"| `{metric.name}` | {metric.about} | {low} to {high} | {better} |"
 
 
 def rows(scored: Sequence[Conversation], train: Sequence[Conversation]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from job.config.sections import Name, Section, Uri
+from job.config.sections import AdapterModelSection, Name, Section, Uri, Uris
 
 
 class MetricModelSection(Section):
@@ -40,6 +40,20 @@ class BertscoreModelSection(MetricModelSection):
         ge=1,
         description="Layer after which vectors are compared. null is the last. Published "
         "BERTScores take one of those before it, such as 17 of roberta-large.",
+    )
+
+
+class RewardModelSection(AdapterModelSection):
+    """The reward model that scores summaries, and the loading of its base."""
+
+    adapter: Uri = Field(
+        description="Folder, s3:// prefix or Hub id of the reward model: the adapter of a training "
+        "with method: reward."
+    )
+    pairs: Uris = Field(
+        description="Pairs of a chosen and a rejected summary, as pairs/ of `recap feedback`, that "
+        "the reward model was not trained on. Its agreement with people on them stands beside its "
+        "scores."
     )
 
 
@@ -98,6 +112,10 @@ class ScoringSection(Section):
         None,
         description="Classifier for faithfulness: whether a conversation supports what its summary "
         "says. null leaves the metric out.",
+    )
+    reward_model: RewardModelSection | None = Field(
+        None,
+        description="Reward model whose scores of summaries are a metric. null leaves it out.",
     )
     faithfulness_labels: Uri | None = Field(
         None,

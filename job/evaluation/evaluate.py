@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from job.evaluation.floors import added_systems
 from job.evaluation.metrics.all_metrics import available_metrics
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.metrics.models import MetricModel
+from job.evaluation.metrics.reward import REWARD, preference_sentences, preferred_shares
 from job.evaluation.result import Evaluation, Intervals, Lengths, SystemResult
 from job.evaluation.score import Scores, score_systems
 from job.evaluation.systems import Scored, System
@@ -63,6 +65,10 @@ def evaluate(
     judged, *others = everyone
     all_references = [text for conversation in scored for text in conversation.references]
     samples = options.bootstrap_samples
+    means = {
+        name: {metric.name: own[metric.name].of(metric) for metric in metrics}
+        for name, own in scores.items()
+    }
     evaluation = Evaluation(
         judged=judged.name,
         systems={
@@ -84,15 +90,30 @@ def evaluate(
         seed=SEED,
         versions=_versions(metrics),
         tokenizer=TOKENIZER,
-        models={name: model.record() for name, model in models.items()},
+        models=_records(models, means, judged.name, samples),
         repeated_conversations=len(scored) - len({_talk(c) for c in scored}),
         equal_to_reference=_equal_to_reference(judged, scored),
     )
-    means = {
-        name: {metric.name: own[metric.name].of(metric) for metric in metrics}
-        for name, own in scores.items()
-    }
     return Scored(evaluation, scored, everyone, means)
+
+
+def _records(
+    models: Mapping[str, MetricModel],
+    means: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    judged: str,
+    samples: int,
+) -> dict[str, dict[str, Any]]:
+    """Return what is known of each model; of a reward model, whom it prefers to others, too."""
+    records = {name: model.record() for name, model in models.items()}
+    if REWARD.name in records:
+        rewards = {name: own[REWARD.name] for name, own in means.items()}
+        shares = preferred_shares(rewards, judged, samples, SEED)
+        plain = {name: [share.mean, share.low, share.high] for name, share in shares.items()}
+        record = records[REWARD.name]
+        record["preferred"] = plain
+        record["sentences"] = [record["trust"]["sentence"]] if "trust" in record else []
+        record["sentences"] += preference_sentences(judged, shares)
+    return records
 
 
 def choose_conversations(

@@ -180,6 +180,8 @@ def _systems(evaluation: Evaluation) -> list[tuple[str, str]]:
 def _meaning(metric: Metric) -> str:
     _, direction = ARROWS[metric.direction]
     bounds = f"{metric.low:g} to {metric.high:g}" if metric.high < float("inf") else "from 0"
+    if metric.low == -float("inf"):
+        bounds = "any number"
     return f"{metric.about} Range {bounds}; {direction}."
 
 

@@ -163,7 +163,7 @@ def model_sentences(evaluation: Evaluation) -> list[str]:
             sentence += f": {agreement.sentence()}"
         elif metric.title.endswith(f"({UNCALIBRATED})"):
             sentence += ": no labels of people say how far it can be trusted"
-        found.append(f"{sentence}.")
+        found += [f"{sentence}.", *model.get("sentences", [])]
     return found
 
 

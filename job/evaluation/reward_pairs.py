@@ -5,20 +5,29 @@ prefer longer summaries, or shorter ones: so the accuracy of choosing by length 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from job.config.data_sections import ReadingSection
+from job.config.scoring_sections import RewardModelSection, ScoringSection
+from job.config.sections import StorageSection, as_list
+from job.conversations.cleaning import clean
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from job.evaluation.evaluate import SEED
-from job.evaluation.held_out_pairs import HeldOutPair, HeldOutPairs
+from job.evaluation.held_out_pairs import HeldOutPair, HeldOutPairs, group_pairs, read_pairs
+from job.evaluation.metrics.models import MetricModel
+from job.evaluation.metrics.reward import REWARD, loaded_reward_model
 from job.evaluation.win_rate import means_by_conversation, shown_rate, within
 from job.evaluation.words import length
 from job.inference.reward import RewardModel
 from job.printable import number_of
+from job.storage.open import list_inputs
+from job.storage.selection import Selection
+from job.telemetry import event
 
 HALF = 0.5
 INTERVALS = ("accuracy", "by_length", "beyond_length", "margin")
@@ -124,6 +133,39 @@ def judge_on_pairs(model: RewardModel, pairs: HeldOutPairs, samples: int) -> Rew
     differences = np.array([_difference(found[row]) for row in kept])
     lengths = np.array([length(pair.chosen) - length(pair.rejected) for pair in own], float)
     return compare(own, differences, lengths, samples, left_out)
+
+
+def with_trust(
+    models: dict[str, MetricModel],
+    options: ScoringSection,
+    reading: ReadingSection,
+    storage: StorageSection,
+) -> dict[str, MetricModel]:
+    """Return the models, the reward model, if there is one, with what its scores are worth.
+
+    Loads it, and frees its memory. Raise DataError for pairs that cannot be read.
+    """
+    section = options.reward_model
+    if section is None:
+        return models
+    pairs = read_reward_pairs(section, reading, storage)
+    own = models[REWARD.name]
+    with loaded_reward_model(own) as judge:
+        steps = judge.encoder.prompt.cleaning
+        cleaned = [clean(conversation, steps) for conversation in pairs.conversations]
+        found = judge_on_pairs(judge, HeldOutPairs(cleaned, pairs.pairs), options.bootstrap_samples)
+    sentence = " ".join([found.verdict(), *(f"{line}." for line in found.lines())])
+    event("reward model", verdict=found.verdict())
+    trust = {"sentence": sentence, "pairs": found.to_json()}
+    return models | {REWARD.name: replace(own, trust=trust)}
+
+
+def read_reward_pairs(
+    section: RewardModelSection, reading: ReadingSection, storage: StorageSection
+) -> HeldOutPairs:
+    """Read the pairs that show what a reward model is worth. Raise DataError for others."""
+    files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))
+    return group_pairs(read_pairs(files, reading))
 
 
 def compare(

@@ -41,6 +41,7 @@ from job.evaluation.promotion import Champion, Judged, promote
 from job.evaluation.reload import reload_of
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation
+from job.evaluation.reward_pairs import with_trust
 from job.evaluation.served import Served, serve_judged
 from job.evaluation.systems import GIVEN, TUNED, Scored, System
 from job.inference.choose import check_installed
@@ -181,6 +182,7 @@ def _metric_models(
     """Return the models of metrics by metric: a mistake ends the run before it costs anything."""
     options = config.evaluation
     models = fetch_models(options, config.storage, cache_folder())
+    models = with_trust(models, options, config.data, config.storage)
     if options.faithfulness_labels is None:
         return models
     conversations = clean_all(everything, steps)

@@ -177,19 +177,44 @@ class RewardModel:
         return scores
 
 
+@dataclass(frozen=True)
+class FetchedRewardModel:
+    """A verified reward model on disk, with its base, and how to load both."""
+
+    on_disk: FetchedModel
+    section: AdapterModelSection
+    max_tokens: int  # of a row
+
+    def load(self) -> RewardModel:
+        """Load it into memory. Raise ConfigError if it does not fit."""
+        base = self.on_disk.base
+        with fitting_into_memory(base.uri, self.section):
+            model = load_base(base, self.section).eval()
+            return self.put_on(model)
+
+    def put_on(self, model: Model) -> RewardModel:
+        """Put it on its base in memory, which may have another adapter."""
+        dtype = compute_dtype(self.section.dtype)
+        return reward_model_of(model, self.on_disk, self.max_tokens, dtype)
+
+
+def fetch_reward_model(
+    adapter: Adapter, section: AdapterModelSection, storage: StorageSection, cache: Path
+) -> FetchedRewardModel:
+    """Bring a reward model and its base to disk.
+
+    Raise ConfigError if the base is another one, DamagedError if the adapter is not what its
+    manifest says.
+    """
+    fetch_adapter(adapter, cache)
+    return _on_disk(fetch_base_of(adapter, section, storage, cache), adapter, section, cache)
+
+
 def load_reward_model(
     adapter: Adapter, section: AdapterModelSection, storage: StorageSection, cache: Path
 ) -> RewardModel:
-    """Load a reward model and its base, and return it.
-
-    Raise ConfigError if the base does not fit into memory or is another one, DamagedError if the
-    adapter is not what its manifest says.
-    """
-    fetch_adapter(adapter, cache)
-    base = fetch_base_of(adapter, section, storage, cache)
-    with fitting_into_memory(base.uri, section):
-        model = load_base(base, section).eval()
-        return attach_reward_model(model, base, adapter, section, cache)
+    """Load a reward model and its base, and return it. Raise what fetching and loading raise."""
+    return fetch_reward_model(adapter, section, storage, cache).load()
 
 
 def attach_reward_model(
@@ -201,9 +226,15 @@ def attach_reward_model(
     ConfigError if the reward model is for another base, DamagedError as `load_reward_model`.
     """
     check_same_base(adapter, section, base)
+    return _on_disk(base, adapter, section, cache).put_on(model)
+
+
+def _on_disk(
+    base: Base, adapter: Adapter, section: AdapterModelSection, cache: Path
+) -> FetchedRewardModel:
     on_disk = model_on_disk(base, fetch_adapter(adapter, cache), adapter.digest, section)
     limit = adapter.manifest.extra.get(ROW_TOKENS_KEY) or context_tokens(base.path)
-    return reward_model_of(model, on_disk, limit or NO_LIMIT, compute_dtype(section.dtype))
+    return FetchedRewardModel(on_disk, section, limit or NO_LIMIT)
 
 
 def reward_model_of(

@@ -21,7 +21,8 @@ def check_writes_summaries(manifest: Manifest, uri: str) -> None:
     if is_reward_model(manifest):
         raise ConfigError(
             f"{uri} is a reward model (method: reward), which scores summaries and writes none: "
-            "name an adapter that was trained with method: sft, dpo or kto"
+            "name an adapter that was trained with method: sft, dpo or kto, and a reward model in "
+            "evaluation.reward_model"
         )
 
 

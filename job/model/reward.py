@@ -9,7 +9,7 @@ from typing import Any
 
 from job.config.sections import StorageSection
 from job.config.training_sections import LoraSection
-from job.errors import ConfigError
+from job.errors import ConfigError, naming_key
 from job.model import Model
 from job.model.adapter import lora_config
 from job.model.adapter_files import HEAD
@@ -29,10 +29,8 @@ def read_reward_model(uri: str, storage: StorageSection, key: str) -> Adapter:
             f"{key}: {uri} is a pointer to a champion, which writes summaries: name the folder "
             "adapter of a training with method: reward"
         )
-    try:
+    with naming_key(key):
         return read_adapter(uri, storage, check_scores_summaries)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
 
 
 def check_scorable(config: Any, uri: str) -> None:

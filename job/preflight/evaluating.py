@@ -46,7 +46,7 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
-        checks += metric_model_checks(config.evaluation, config.storage, everything)
+        checks += metric_model_checks(config.evaluation, config.storage, everything, config.data)
     look = partial(describe_prompts, found.chosen) if found else None
     checks += generating_checks(config, devices, look)
     checks += gate_checks(config, config.adapter or "", scored, train=train or ())

@@ -1,8 +1,11 @@
 """Plan the models that metrics read texts with, and the labels of people. Reads no weights."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from job.config.scoring_sections import MetricModelSection, ScoringSection
+from job.config.data_sections import ReadingSection
+from job.config.gate_sections import MIN_CONVERSATIONS
+from job.config.scoring_sections import MetricModelSection, RewardModelSection, ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.metrics.bertscore import check_encoder
@@ -10,14 +13,25 @@ from job.evaluation.metrics.faithfulness import check_classifier
 from job.evaluation.metrics.labels import read_labels
 from job.evaluation.metrics.models import MetricModel, errors_about
 from job.evaluation.metrics.named_models import sections_by_metric
-from job.model.fetch import Base
+from job.evaluation.metrics.reward import KEY as REWARD_KEY
+from job.evaluation.reward_pairs import read_reward_pairs
+from job.model.adapter_files import check_adapter_config
+from job.model.fetch import Base, check_small_files, fetch_base_of, name_base_of
+from job.model.files import ADAPTER_CONFIG
+from job.model.reward import read_reward_model
 from job.preflight.access import describe_base, small_files
-from job.preflight.checks import Check, check
+from job.preflight.checks import Check, Found, check, check_value
+from job.printable import number_of
 from job.storage.open import list_inputs
+
+AS_READ = ReadingSection()
 
 
 def metric_model_checks(
-    options: ScoringSection, storage: StorageSection, conversations: Sequence[Conversation]
+    options: ScoringSection,
+    storage: StorageSection,
+    conversations: Sequence[Conversation],
+    reading: ReadingSection = AS_READ,
 ) -> list[Check]:
     """Return a check of each model that a metric needs, and one of the labels, if there are any."""
     checks = []
@@ -28,6 +42,7 @@ def metric_model_checks(
             return describe_metric_model(key, section, storage)
 
         checks.append(check(metric, describe, key))
+    checks += _reward_checks(options, storage, reading)
     uri = options.faithfulness_labels
     if uri is not None:
 
@@ -38,6 +53,45 @@ def metric_model_checks(
 
         checks.append(check("labels", read, "evaluation.faithfulness_labels"))
     return checks
+
+
+def _reward_checks(
+    options: ScoringSection, storage: StorageSection, reading: ReadingSection
+) -> list[Check]:
+    """Return the checks of the reward model and of the pairs that show what it is worth, if any."""
+    section = options.reward_model
+    if section is None:
+        return []
+
+    def read() -> Found[None]:
+        pairs = read_reward_pairs(section, reading, storage)
+        count = len(pairs.conversations)
+        text = f"{number_of(len(pairs.pairs), 'pair', 'pairs')} of {count:,} conversations"
+        if count >= MIN_CONVERSATIONS:
+            return Found(text, None)
+        why = f"fewer than {MIN_CONVERSATIONS} hardly show what the reward model is worth"
+        return Found(f"warning: {text}: {why}", None, is_known=False)
+
+    pairs, _ = check_value("reward pairs", read, f"{REWARD_KEY}.pairs")
+    return [
+        check("reward", lambda: describe_reward_model(section, storage), REWARD_KEY),
+        pairs,
+    ]
+
+
+def describe_reward_model(section: RewardModelSection, storage: StorageSection) -> str:
+    """Return reward model and base, for people. Raise what its job raises for wrong ones."""
+    with errors_about(REWARD_KEY):
+        adapter = read_reward_model(section.adapter, storage, REWARD_KEY)
+        check_adapter_config(adapter.store.read(ADAPTER_CONFIG), adapter.uri, True)
+        name, revision = name_base_of(adapter, section)
+        with small_files(name, revision, storage) as small:
+            base = describe_base(name, revision, storage, None, section.trust_remote_code)
+            if Path(name).is_dir():
+                fetch_base_of(adapter, section, storage, Path(name))
+            else:  # reading all weights is cheap only in a folder of this machine
+                check_small_files(adapter, section, small.folder)
+    return f"{adapter.uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
 
 
 def describe_metric_model(key: str, section: MetricModelSection, storage: StorageSection) -> str:

@@ -261,7 +261,7 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
         return [
             *_selection(config, examples),
             *others_checks(options, config.storage, validation),
-            *metric_model_checks(options, config.storage, validation),
+            *metric_model_checks(options, config.storage, validation, config.data),
         ]
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]

@@ -134,6 +134,8 @@ def _data(config: ModelConfig) -> dict[str, str | list[str] | None]:
         found["publish.pairs.input"] = config.publish.pairs.input
     for name, uri in config.evaluation.others.items():
         found[f"evaluation.others.{name}"] = uri
+    if config.evaluation.reward_model is not None:
+        found["evaluation.reward_model.pairs"] = config.evaluation.reward_model.pairs
     found["evaluation.faithfulness_labels"] = config.evaluation.faithfulness_labels
     return found
 
@@ -143,7 +145,13 @@ def _metric_models(options: ScoringSection) -> list[Place]:
         "evaluation.bertscore_model.model": options.bertscore_model,
         "evaluation.faithfulness_model.model": options.faithfulness_model,
     }
-    return [Place(key, each.model) for key, each in models.items() if each is not None]
+    found = [Place(key, each.model) for key, each in models.items() if each is not None]
+    reward = options.reward_model
+    if reward is not None:
+        found.append(Place("evaluation.reward_model.adapter", reward.adapter))
+        if reward.base is not None:
+            found.append(Place("evaluation.reward_model.base", reward.base))
+    return found
 
 
 def _output_folder(config: ModelConfig) -> str:

@@ -46,6 +46,8 @@ def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
             "batch_size": 4 // processes, "log_every_steps": 1, "processes": processes
         }  # fmt: skip
         config = small | {"method": method, "data": data, "training": training}
+        if method == "reward":
+            del data["test"], config["generation"]
         config["lora"] = small["lora"] | {"dropout": 0}
         if starts:
             work = tmp_path / "first"
@@ -58,14 +60,20 @@ def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
     return make
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+CASES = [
+    (False, 1, signal.SIGTERM),
+    (True, 1, signal.SIGKILL),
+    (False, 2, signal.SIGTERM),
+    (True, 2, signal.SIGTERM),
+]
+OF_REWARD = [(False, 1, signal.SIGKILL), (False, 2, signal.SIGTERM)]
+
+
 @pytest.mark.parametrize(
-    "case",
+    ("method", "case"),
     [
-        (False, 1, signal.SIGTERM),
-        (True, 1, signal.SIGKILL),
-        (False, 2, signal.SIGTERM),
-        (True, 2, signal.SIGTERM),
+        *((method, case) for method in ("dpo", "kto") for case in CASES),
+        *(("reward", case) for case in OF_REWARD),
     ],
 )
 def test_it_resumes_to_the_same_bytes(

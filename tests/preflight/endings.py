@@ -79,7 +79,6 @@ _OF_TRAININGS = """
     launch/cluster.check_distribution
     launch/cluster.find_cluster
     model/adapter.target_modules
-    model/load.check_possible
     model/reward.check_scorable
     prompt/vocabulary.check_vocabulary
     training/compiled.find_layers
@@ -87,11 +86,6 @@ _OF_TRAININGS = """
     training/run_prompt.read_run_prompt
     training/start.check_all_linear
     training/start.take_from_start
-"""
-# An evaluation's plan reaches them: it has the checks of a night's memory.
-_OF_REWARD_MODELS = """
-    model/kinds.check_scores_summaries
-    model/reward.read_reward_model
 """
 _OF_NIGHTS = """
     summarization/challenger.check_same_base
@@ -112,9 +106,7 @@ _OF_SCORES = """
     model/champion.check_nameable
 """
 NOT_ASKED_BY = {
-    "preflight/training.plan_training": (
-        _BY_NO_PLAN + _OF_NIGHTS + _OF_REWARD_MODELS + _OF_INSISTED_ENGINES
-    ),
+    "preflight/training.plan_training": _BY_NO_PLAN + _OF_NIGHTS + _OF_INSISTED_ENGINES,
     "preflight/summarizing.plan_summarizing": _BY_NO_PLAN + _OF_TRAININGS + _OF_SCORES,
     "preflight/evaluating.plan_evaluation": _BY_NO_PLAN + _OF_TRAININGS + _OF_NIGHTS,
 }

@@ -6,12 +6,14 @@ from job.evaluation.metrics import chrf, copying, form, invented, rouge, speaker
 from job.evaluation.metrics.bertscore import BERTSCORE
 from job.evaluation.metrics.faithfulness import FAITHFULNESS
 from job.evaluation.metrics.metric import Metric
+from job.evaluation.metrics.reward import REWARD
 
 METRICS: tuple[Metric, ...] = (
     rouge.ROUGE_1,
     rouge.ROUGE_2,
     rouge.ROUGE_L,
     FAITHFULNESS,
+    REWARD,
     *chrf.METRICS,
     BERTSCORE,
     rouge.ROUGE_LSUM,

@@ -17,6 +17,7 @@ from job.config.scoring_sections import MetricModelSection
 from job.config.sections import StorageSection
 from job.errors import ConfigError, RecapError, is_out_of_memory
 from job.evaluation.metrics.agreement import Agreement
+from job.inference.reward import FetchedRewardModel
 from job.model import Model, Tokenizer
 from job.model.architecture import explained
 from job.model.families import max_positions
@@ -39,13 +40,16 @@ NO_LIMIT = 10**6  # tokenizers without a limit have a number above this one
 class MetricModel:
     """A fetched model and the section that names it; `key` is that of the config, for messages.
 
-    `agreement` is that of a classifier with people's labels, if they were given.
+    `agreement` is that of a classifier with people's labels, if they were given. `reward` is a
+    reward model with its base, and `trust` what its scores are worth: a sentence, and numbers.
     """
 
     key: str
     section: MetricModelSection
     base: Base
     agreement: Agreement | None = None
+    reward: FetchedRewardModel | None = None
+    trust: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what an evaluation records of the model, as JSON types."""
@@ -55,6 +59,7 @@ class MetricModel:
             "digest": self.base.digest,
             "tokenizer_digest": self.base.tokenizer_digest,
             "agreement": None if self.agreement is None else self.agreement.to_json(),
+            **({} if self.trust is None else {"trust": self.trust}),
         }
 
 

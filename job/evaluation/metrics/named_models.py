@@ -11,6 +11,7 @@ from job.evaluation.metrics.bertscore import BERTSCORE
 from job.evaluation.metrics.faithfulness import FAITHFULNESS, check_classifier, measure_labels
 from job.evaluation.metrics.labels import read_labels
 from job.evaluation.metrics.models import MetricModel, fetch_metric_model
+from job.evaluation.metrics.reward import REWARD, fetch_reward_metric
 from job.storage.open import list_inputs
 from job.telemetry import event
 
@@ -27,13 +28,15 @@ def fetch_models(
         name: fetch_metric_model(f"evaluation.{name}_model", section, storage, cache)
         for name, section in sections_by_metric(options).items()
     }
+    if options.reward_model is not None:
+        models[REWARD.name] = fetch_reward_metric(options.reward_model, storage, cache)
     if FAITHFULNESS.name in models:
         check_classifier(models[FAITHFULNESS.name])
     return models
 
 
 def sections_by_metric(options: ScoringSection) -> dict[str, MetricModelSection]:
-    """Return the sections that name a model, by the metric that needs it."""
+    """Return the sections that name a model, by the metric that needs it; not a reward model's."""
     sections: dict[str, MetricModelSection | None] = {
         BERTSCORE.name: options.bertscore_model,
         FAITHFULNESS.name: options.faithfulness_model,

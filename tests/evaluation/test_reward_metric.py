@@ -1,0 +1,156 @@
+"""Claims about a reward model as a metric: its scores, what they are worth, and the plan of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from job.config.commands import EvaluateConfig
+from job.config.scoring_sections import ScoringSection
+from job.config.sections import StorageSection
+from job.conversations.record import Conversation, Source, Turn
+from job.errors import ConfigError
+from job.evaluation.metrics.reward import fetch_reward_metric, preferred_shares
+from job.evaluation.result import Evaluation, model_sentences
+from job.evaluation.run import run_evaluation
+from job.evaluation.table import score_table
+from job.inference.reward import load_reward_model
+from job.model.reward import read_reward_model
+from job.preflight.metric_models import metric_model_checks
+from tests.adapters import publish_adapter
+from tests.evaluation.conftest import make_conversations
+from tests.rewards import publish_reward_model
+from tests.tiny import make_base
+
+TALKS = make_conversations(6)
+TALK = Conversation("c-1", (Turn("customer", "Hello"),), Source("f", 1))
+
+
+@pytest.fixture(scope="module")
+def uris(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    work = tmp_path_factory.mktemp("made")
+    found = {name: str(work / f"published-{name}") for name in ("reward", "adapter")}
+    publish_reward_model(base_folder, work, found["reward"])
+    publish_adapter(base_folder, work, found["adapter"])
+    return found
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    lines = [
+        {
+            "id": talk.id,
+            "turns": [turn._asdict() for turn in talk.turns],
+            "chosen": talk.references[0],
+            "rejected": "Hello.",
+        }
+        for talk in TALKS
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(file)
+
+
+@pytest.fixture
+def config(tmp_path: Path, uris: dict[str, str], pairs: str, places: Path) -> EvaluateConfig:
+    """Return the config of an evaluation of a file of summaries, with a reward model."""
+    talks = [
+        {
+            "id": talk.id,
+            "turns": [turn._asdict() for turn in talk.turns],
+            "summaries": talk.references,
+        }
+        for talk in TALKS
+    ]
+    given = [{"id": talk.id, "summary": f"About number {talk.id}."} for talk in TALKS]
+    for name, lines in (("talks", talks), ("given", given)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return EvaluateConfig.model_validate(
+        {
+            "run": "rewards",
+            "input": str(tmp_path / "talks.jsonl"),
+            "summaries": str(tmp_path / "given.jsonl"),
+            "output": str(tmp_path / "out"),
+            "evaluation": {
+                "bootstrap_samples": 100,
+                "reward_model": {"adapter": uris["reward"], "pairs": pairs},
+            },
+        }
+    )
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_evaluation_has_rewards_with_what_they_are_worth(
+    config: EvaluateConfig, uris: dict[str, str], tmp_path: Path
+):
+    scored = run_evaluation(config)
+    evaluation = Evaluation.from_json(json.loads((tmp_path / "out/evaluation.json").read_text()))
+    section = config.evaluation.reward_model
+    assert section is not None
+    adapter = read_reward_model(uris["reward"], config.storage, "key")
+    model = load_reward_model(adapter, section, config.storage, tmp_path / "cache")
+    wanted = model.score_texts(scored.conversations, scored.systems[0].summaries)
+    found = scored.scores[evaluation.judged]["reward"]
+    assert found.tolist() == pytest.approx(wanted, rel=1e-3)
+    assert evaluation.systems[evaluation.judged].scores["reward"]["mean"].mean == pytest.approx(
+        float(np.mean(found)), abs=1e-5
+    )
+    assert "reward" in evaluation.systems["human"].scores
+    assert "reward" in evaluation.differences["constant sentence"]
+
+    record = evaluation.models["reward"]
+    assert record["digest"] == adapter.digest
+    assert record["trust"]["pairs"]["pairs"] == len(TALKS)
+    assert set(record["preferred"]) == set(evaluation.differences)
+    sentences = " ".join(model_sentences(evaluation))
+    assert "held-out pairs" in sentences
+    assert "above constant sentence in" in sentences
+    assert record["trust"]["sentence"].split(":")[0] in " ".join(score_table(evaluation).split())
+    assert "Reward" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_share_of_preferred_summaries_is_one_of_conversations():
+    scores = {"a": np.array([1.0, 2.0, 3.0, np.nan]), "b": np.array([0.0, 2.0, 4.0, 1.0])}
+    found = preferred_shares(scores, "a", samples=100, seed=0)
+    assert list(found) == ["b"]
+    assert found["b"].mean == pytest.approx(0.5)
+    assert found["b"].conversations == 3
+
+
+def checks(**section: Any) -> dict[str, Any]:
+    options = ScoringSection.model_validate({"reward_model": section})
+    return {each.name: each for each in metric_model_checks(options, StorageSection(), [TALK])}
+
+
+def test_a_plan_describes_the_reward_model_and_warns_of_few_pairs(uris: dict[str, str], pairs: str):
+    found = checks(adapter=uris["reward"], pairs=pairs)
+    assert found["reward"].error is None
+    assert "of run tiny" in found["reward"].found
+    assert "6 pairs of 6 conversations: fewer than 40" in found["reward pairs"].found
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("adapter", "and no reward model"), ("nowhere", "nowhere"), ("c.json", "is a pointer")],
+)
+def test_a_plan_refuses_what_the_job_refuses(
+    uris: dict[str, str], pairs: str, tmp_path: Path, name: str, why: str
+):
+    uri = uris.get(name, str(tmp_path / name))
+    planned = checks(adapter=uri, pairs=pairs)["reward"].error
+    assert why in str(planned)
+    section = ScoringSection.model_validate({"reward_model": {"adapter": uri, "pairs": pairs}})
+    assert section.reward_model is not None
+    with pytest.raises(type(planned)) as caught:
+        fetch_reward_metric(section.reward_model, StorageSection(), tmp_path / "cache")
+    assert str(caught.value) == str(planned)
+    assert isinstance(planned, ConfigError) or name == "nowhere"
+
+
+def test_a_plan_refuses_another_base(uris: dict[str, str], pairs: str, tmp_path: Path):
+    other = tmp_path / "other"
+    make_base(other, heads=2)
+    found = checks(adapter=uris["reward"], pairs=pairs, base=str(other))["reward"]
+    assert "evaluation.reward_model" in str(found.error)
