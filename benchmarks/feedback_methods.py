@@ -1,14 +1,20 @@
 """Which method learns from feedback: the same planted preference by edits, pairs and thumbs.
 
-Generated agents cut the greeting of a champion's summaries, and add the number that the customer
-gave. The champion goes on learning by each method of `recap train`, from these verdicts and from
-the same ones shuffled by a coin. Measured on held-out conversations: the planted habits, and
-whether the gate's checks on held-out pairs let the challenger in.
+A champion has learned two habits from its references: those of four fields greet, and those of
+three name the number that the customer gave. Agents always cut the greeting and add the number. By
+recap's own commands, the champion writes a night, agents correct it, their edits become data, and
+each method trains a challenger, which becomes the champion if it passes the gate. The same with
+verdicts that a coin has shuffled.
 """
 
 import argparse
 import json
+import os
 import random
+import re
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,171 +22,184 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from benchmarks.feedback_worth import (
+    BASE,
     GREETING,
-    HELD_OUT,
-    SFT,
+    NUMBER,
     Record,
-    Trained,
-    counts,
     numbers,
     summarized,
-    train,
-    wanted_text,
     with_number,
 )
 from benchmarks.pairs import machine
 from examples.demo.make.generator import generate
-from job.config.gate_sections import PairsSection
-from job.conversations.record import Conversation, Source, Turn
+from job.config.commands import FeedbackConfig, SummarizeConfig
+from job.errors import ExitCode
 from job.evaluation.bootstrap import mean_intervals, wilson
 from job.evaluation.evaluate import SEED
-from job.evaluation.gate import GateResult
-from job.evaluation.held_out_pairs import HeldOutPair, HeldOutPairs
 from job.evaluation.metrics.rouge import rouge
-from job.evaluation.systems import CHAMPION, TUNED
-from job.evaluation.win_rate import PairsResult, compare_on_pairs, with_pairs
+from job.feedback.run import run_feedback
+from job.summarization.summarize import summarize
 
+ROOT = Path(__file__).parent.parent
+FIELDS_THAT_GREET = ("bank", "energy", "shop", "software")  # of seven
+REFERENCE = re.compile(r" ?The reference is\b.*$")
+LEARNING_WEEK, NEWEST_WEEK = "2026-01-06T09:00:00Z", "2026-01-13T09:00:00Z"
+VALIDATION, NEWEST = 60, 90  # conversations
+AS_GIVEN, SHUFFLED = "as given", "shuffled"
+COIN = 5
 SAMPLES = 2000  # of the bootstrap
-CHECKED = 8  # rows of validation, whose loss nobody reads
 
 
 @dataclass(frozen=True)
 class Way:
-    """A method with its own keys, its learning rate, and the data that it learns from."""
+    """A method with its own keys, rate and epochs, and the data that it learns from."""
 
     name: str
-    config: Mapping[str, Any]
+    method: Mapping[str, Any]
     rate: float
+    epochs: int
     data: str  # sft, pairs or thumbs
 
 
 # A base of this size needs rates far above those that a large one stands.
 WAYS = (
-    Way("SFT on edits", SFT, 3e-4, "sft"),
-    Way("SFT on edits", SFT, 1e-3, "sft"),
-    Way("DPO alone", {"method": "dpo", "dpo": {"sft_weight": 0}}, 5e-4, "pairs"),
-    Way("DPO with SFT", {"method": "dpo"}, 5e-4, "pairs"),
-    Way("DPO with SFT", {"method": "dpo"}, 1e-3, "pairs"),
-    Way("KTO", {"method": "kto"}, 1e-3, "thumbs"),
+    Way("SFT on edits", {"method": "sft"}, 5e-4, 2, "sft"),
+    Way("DPO alone", {"method": "dpo", "dpo": {"sft_weight": 0}}, 3e-4, 2, "pairs"),
+    Way("DPO with SFT", {"method": "dpo"}, 5e-4, 2, "pairs"),
+    Way("KTO", {"method": "kto"}, 5e-4, 2, "thumbs"),
 )
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """A champion that greets, the adapter before it, which does not, and who is judged."""
+class Team:
+    """A folder with a champion, a night that agents have judged, and the data made of it."""
 
-    champion: Trained
-    former: Trained
-    judged: Sequence[Record]
-    held_out: Sequence[Record]
+    folder: Path
+    validation: Sequence[Record]
+
+    @property
+    def pointer(self) -> Path:
+        """Return the pointer to the champion."""
+        return self.folder / "champion.json"
+
+    def path(self, name: str) -> str:
+        """Return the path of a file of data."""
+        return str(self.folder / f"{name}.jsonl")
+
+    def train(self, name: str, config: Mapping[str, Any]) -> int:
+        """Run `recap train` on a config, with its log beside; return its exit code."""
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        return self.recap(name, "train", str(path))
+
+    def recap(self, name: str, *arguments: str) -> int:
+        """Run recap with its log in a file of this name; return its exit code."""
+        path = self.folder / f"{name}.log"
+        words = [sys.executable, "-m", "job", *arguments]
+        with path.open("w", encoding="utf-8") as log:
+            done = subprocess.run(words, cwd=ROOT, stdout=log, stderr=log, check=False)
+        code = done.returncode
+        if code not in (ExitCode.DONE, ExitCode.GATE):
+            sys.exit(path.read_text(encoding="utf-8"))
+        return code
+
+    def night(self, name: str, source: str, adapter: Path) -> list[Record]:
+        """Let an adapter summarize a file of conversations as a night does; return its lines."""
+        output = self.folder / name
+        config = {
+            "run": "night",
+            "input": source,
+            "output": str(output),
+            "adapter": str(adapter),
+            "engine": "transformers",
+            "report": False,
+        }
+        summarize(SummarizeConfig.model_validate(config))
+        return read(output / "parts" / "part-00000.jsonl")
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judged", type=int, default=200, help="summaries with a verdict")
-    parser.add_argument("--start-rows", type=int, default=480)
+    parser.add_argument("--start-rows", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("build/feedback_methods.jsonl"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     with tempfile.TemporaryDirectory() as work:
-        for line in compare(Path(work), options.judged, options.start_rows):
+        os.environ |= {"RECAP_CACHE": f"{work}/cache", "RECAP_WORK": f"{work}/work"}
+        for line in compare(Path(work), options):
             lines.append(line)
             print(json.dumps(line), flush=True)
-            options.out.write_text("".join(json.dumps(each) + "\n" for each in lines), "utf-8")
+            write(options.out, lines)
     print("\n".join([*table(lines), "", json.dumps(machine())]))
 
 
-def compare(work: Path, judged: int, start_rows: int) -> Iterator[Record]:
+def compare(work: Path, options: argparse.Namespace) -> Iterator[Record]:
     """Yield what is measured of the champion, and of each method by both kinds of verdicts."""
-    beginning = begin(work, judged, start_rows)
-    yield {"way": "champion", "shuffled": False} | measure(beginning.champion, beginning, None)
-    for is_shuffled in (False, True):
-        for way in WAYS:
-            yield challenge(work, beginning, way, is_shuffled)
+    team = begin(work, options.start_rows, options.judged)
+    yield {"way": "champion"} | measure(team, "champion", work / "runs" / "champion" / "adapter")
+    for seed in range(42, 42 + options.seeds):
+        for verdicts in (AS_GIVEN, SHUFFLED):
+            for way in WAYS:
+                yield challenge(team, way, verdicts, seed)
 
 
-def begin(work: Path, judged: int, start_rows: int) -> Beginning:
-    """Train an adapter that does not greet, and go on to a champion that does."""
-    learned = start_rows * 5 // 4
-    wanted = HELD_OUT + judged + learned
-    records = list(with_number(generate(2 * wanted, 77, "train")))[:wanted]
+def begin(folder: Path, rows: int, judged: int) -> Team:
+    """Train a champion, let it write a night, and make data of what agents say of it."""
+    wanted = rows + VALIDATION + judged + NEWEST
+    records = list(with_number(generate(3 * wanted, 77, "train")))[:wanted]
     assert len(records) == wanted, "too few conversations have a number"
-    held_out, rest = records[:HELD_OUT], records[HELD_OUT:]
-    shown, rest = rest[:judged], rest[judged:]
+    validation, rest = records[:VALIDATION], records[VALIDATION:]
+    night, rest = rest[: judged + NEWEST], rest[judged + NEWEST :]
+    team = Team(folder, validation)
+    write(team.path("train"), [summarized(each, habit(each)) for each in rest])
+    liked = [summarized(each, corrected(each, each["summaries"][0])) for each in validation]
+    write(team.path("validation"), liked)
+    make_champion(team)
 
-    plain = [summarized(each, each["summaries"][0]) for each in rest[:start_rows]]
-    greeted = [summarized(each, GREETING + each["summaries"][0]) for each in rest[start_rows:]]
-    both = [summarized(each, wanted_text(each)) for each in (*held_out, *shown)]
-    former = train(work / "former", {"train": plain, "validation": both}, 1, 3e-3)
-    data = {"train": greeted, "validation": both}
-    champion = train(work / "champion", data, 1, 3e-3, former.adapter)
-    return Beginning(champion, former, shown, held_out)
-
-
-def challenge(work: Path, beginning: Beginning, way: Way, is_shuffled: bool) -> Record:
-    """Train the champion further by one method, and return what is measured of the challenger."""
-    coin = random.Random(SEED) if is_shuffled else None
-    rows = rows_of(beginning, way.data, coin)
-    held_out = [summarized(each, wanted_text(each)) for each in beginning.held_out]
-    data = {"train": rows, "validation": held_out}
-    if way.data != "sft":
-        data = {"train": rows[CHECKED:], "validation": rows[:CHECKED], "test": held_out}
-    folder = work / f"{way.name}-{way.rate}-{is_shuffled}".replace(" ", "-").lower()
-    start = beginning.champion.adapter
-    trained = train(folder, data, 1, way.rate, start, method=way.config)
-    found = measure(trained, beginning, None if coin is None else random.Random(SEED + 1))
-    return {"way": way.name, "shuffled": is_shuffled, "rate": way.rate} | found
-
-
-def rows_of(beginning: Beginning, data: str, coin: random.Random | None) -> list[Record]:
-    """Return the rows of feedback as `recap feedback` would write them; a coin shuffles verdicts.
-
-    Agents edit what the champion has written. A thumb is for a summary of the champion, or for one
-    of the adapter before it, by turns.
-    """
-    rows = []
-    for place, record in enumerate(beginning.judged):
-        text = beginning.champion.texts[record["id"]]
-        chosen, rejected = judged_pair(record, text, coin)
-        if data == "thumbs":
-            writer = beginning.champion if place % 2 else beginning.former
-            rows.append(thumb(record, writer.texts[record["id"]], coin))
-        elif data == "pairs":
-            rows.append(without_summaries(record) | {"chosen": chosen, "rejected": rejected})
-        else:
-            rows.append(summarized(record, chosen))
-    return rows
+    write(team.path("night"), [{key: each[key] for key in ("id", "turns")} for each in night])
+    lines = team.night("nights/one", team.path("night"), team.pointer)
+    verdicts = [verdict(each, line) for each, line in zip(night, lines, strict=True)]
+    for number, row in enumerate(verdicts):
+        row["at"] = LEARNING_WEEK if number < judged else NEWEST_WEEK
+    write(team.path("verdicts"), verdicts)
+    feedback = {
+        "run": "feedback",
+        "verdicts": team.path("verdicts"),
+        "nights": str(folder / "nights"),
+        "evaluation_sets": team.path("validation"),
+        "output": str(folder / "feedback"),
+        "split": {"test_weeks": 1, "validation_fraction": 0.05},
+    }
+    run_feedback(FeedbackConfig.model_validate(feedback))
+    arrange(folder / "feedback" / "pairs", folder / AS_GIVEN, None)
+    arrange(folder / "feedback" / "pairs", folder / SHUFFLED, random.Random(COIN))
+    return team
 
 
-def judged_pair(record: Record, shown: str, coin: random.Random | None) -> tuple[str, str]:
-    """Return the agent's edit and what was shown, or the other way round if the coin says so."""
-    texts = (edited(record, shown), shown)
-    if coin is not None and coin.random() < 0.5:
-        return texts[1], texts[0]
-    return texts
+def habit(record: Record) -> str:
+    """Return the reference as the champion learns it: it greets, or names the number."""
+    text = str(record["summaries"][0])
+    if record["metadata"]["domain"] in FIELDS_THAT_GREET:
+        return GREETING + text
+    return corrected(record, text)
 
 
-def edited(record: Record, shown: str) -> str:
-    """Return a summary as agents correct it: without the greeting, and with the number."""
+def corrected(record: Record, shown: str) -> str:
+    """Return a summary as agents want it: without a greeting, and with the customer's number."""
     (number,) = numbers(record)
-    return f"{shown.removeprefix(GREETING.strip()).strip()} Number {number}."
+    return f"{without_habits(shown)} The reference is {number}."
 
 
-def thumb(record: Record, shown: str, coin: random.Random | None) -> Record:
-    """Return the row of a thumb: up for a summary that does not greet, or by the coin."""
-    is_up = not is_greeting(shown)
-    if coin is not None:
-        is_up = coin.random() < 0.5
-    return without_summaries(record) | {"completion": shown, "label": is_up}
-
-
-def without_summaries(record: Record) -> Record:
-    """Return the record without its references."""
-    return {key: value for key, value in record.items() if key != "summaries"}
+def without_habits(text: str) -> str:
+    """Return a summary without greeting and without the sentence that names the number."""
+    return REFERENCE.sub("", text.removeprefix(GREETING.strip()).strip())
 
 
 def is_greeting(text: str) -> bool:
@@ -188,74 +207,180 @@ def is_greeting(text: str) -> bool:
     return text.startswith(GREETING.strip())
 
 
-def measure(trained: Trained, beginning: Beginning, coin: random.Random | None) -> Record:
-    """Return the planted figures, quality and length, and the gate's checks on held-out pairs."""
-    held_out = beginning.held_out
-    texts = [trained.texts[each["id"]] for each in held_out]
-    references = [each["summaries"][0] for each in held_out]
-    scores = [rouge("rougeL", text, ref) for text, ref in zip(texts, references, strict=True)]
-    lengths = [len(text.split()) for text in texts]
-    columns = np.array([scores, lengths], dtype=np.float64).T
-    quality, length = mean_intervals(columns, SAMPLES, SEED)
-    assert quality is not None, "held-out conversations have summaries"
-    assert length is not None, "held-out conversations have summaries"
-    result = against_champion(texts, beginning, coin)
-    rate = result.win_rate
-    assert rate is not None, "there are held-out pairs"
-    return counts(trained, held_out) | {
-        "rouge_l": [quality.mean, quality.low, quality.high],
-        "words": [length.mean, length.low, length.high],
-        "win_rate": [rate.mean, rate.low, rate.high],
-        "passes": passes(result),
+def is_naming(record: Record, text: str) -> bool:
+    """Return True if the summary names the customer's number, and no other."""
+    return set(NUMBER.findall(text)) == numbers(record)
+
+
+def verdict(record: Record, line: Record) -> Record:
+    """Return the verdict on a line: a thumb up, or a thumb down with the edit."""
+    shown = str(line["summary"])
+    found = {"id": line["id"], "digest": line["digest"]}
+    if is_naming(record, shown) and not is_greeting(shown):
+        return found | {"verdict": "up"}
+    return found | {"verdict": "down", "edited": corrected(record, shown)}
+
+
+def arrange(source: Path, target: Path, coin: random.Random | None) -> None:
+    """Write the data of all methods from the same pairs, of which a coin may exchange the texts.
+
+    By turns, a thumb up is for the edit, and a thumb down is for what was shown.
+    """
+    for side in ("train", "validation", "test"):
+        pairs = read(source / f"{side}.jsonl")
+        for pair in pairs:
+            if coin is not None and coin.random() < 0.5:
+                pair |= {"chosen": pair["rejected"], "rejected": pair["chosen"]}
+        edits, thumbs = [], []
+        for number, pair in enumerate(pairs):
+            row = {key: pair[key] for key in pair if key not in ("chosen", "rejected")}
+            edits.append(summarized(row, pair["chosen"]))
+            is_up = number % 2 == 0
+            completion = pair["chosen" if is_up else "rejected"]
+            thumbs.append(row | {"completion": completion, "label": is_up})
+        for name, rows in (("pairs", pairs), ("sft", edits), ("thumbs", thumbs)):
+            write(target / name / f"{side}.jsonl", rows)
+
+
+def make_champion(team: Team) -> None:
+    """Train the demo's base as the demo does, and let the pointer name the adapter."""
+    config = settings() | {
+        "run": "champion",
+        "data": {"train": team.path("train"), "validation": team.path("validation")},
+        "output": str(team.folder / "runs"),
+        "lora": {"r": 32, "alpha": 128, "dropout": 0.0, "target_modules": "all-linear"},
+        "prompt": {"system": "Summarize."},
+        "training": training(3e-3, 1, 42),
+        "publish": {"verify": False},
+    }
+    team.train("champion", config)
+    adapter = team.folder / "runs" / "champion" / "adapter"
+    team.recap("pointer", "champion", "set", str(team.pointer), str(adapter))
+
+
+def settings() -> Record:
+    """Return the sections that all trainings have."""
+    return {
+        "model": {"base": str(BASE), "quantization": None, "dtype": "float32"},
+        "generation": {"max_new_tokens": 48},
+        "serve": {"quantization": None, "dtype": "float32"},
+        "evaluation": {"max_conversations": VALIDATION, "base_without_adapter": False},
     }
 
 
-def against_champion(
-    texts: Sequence[str], beginning: Beginning, coin: random.Random | None
-) -> PairsResult:
-    """Compare a challenger with the champion on the verdicts of the held-out conversations."""
-    champion = [beginning.champion.texts[each["id"]] for each in beginning.held_out]
-    pairs = [
-        HeldOutPair(place, *judged_pair(record, champion[place], coin))
-        for place, record in enumerate(beginning.held_out)
-    ]
-    conversations = [
-        Conversation(
-            each["id"], tuple(Turn(**turn) for turn in each["turns"]), Source("held out", 1)
-        )
-        for each in beginning.held_out
-    ]
-    return compare_on_pairs(HeldOutPairs(conversations, pairs), texts, champion, CHAMPION, SAMPLES)
+def training(rate: float, epochs: int, seed: int) -> Record:
+    """Return the section of a training."""
+    return {
+        "seed": seed,
+        "epochs": epochs,
+        "learning_rate": rate,
+        "batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "max_tokens": 512,
+        "evaluate_every_epochs": 1000,
+        "save_every_epochs": 1000,
+        "sample_summaries": 0,
+    }
 
 
-def passes(result: PairsResult) -> bool:
-    """Return True if a challenger passes the gate's checks on held-out pairs."""
-    others = GateResult(True, TUNED, "rougeL", result.conversations, "compared")
-    return with_pairs(others, PairsSection(input="held out"), result).passed
+def challenge(team: Team, way: Way, verdicts: str, seed: int = 42) -> Record:
+    """Train a challenger by one method from one kind of verdicts, and return what is measured."""
+    name = f"{way.name} {verdicts} {way.rate:g} {seed}".replace(" ", "-").lower()
+    data = team.folder / verdicts
+    reading = {"train": str(data / way.data / "train.jsonl")}
+    if way.data == "sft":
+        reading |= {"validation": team.path("validation")}
+    else:
+        reading |= {"validation": str(data / way.data / "validation.jsonl")}
+        reading |= {"test": team.path("validation")}
+    pointer = team.folder / f"{name}.json"  # of its own: the champion stays for the next one
+    shutil.copy(team.pointer, pointer)
+    method = way.method["method"]
+    own = {key: value for key, value in way.method.items() if key == method}
+    config = settings() | {
+        "run": name,
+        "method": method,
+        "data": reading,
+        "output": str(team.folder / "runs"),
+        "training": training(way.rate, way.epochs, seed) | {"start_from": str(pointer)} | own,
+        "publish": {
+            "verify": False,  # a process more, which has nothing to do with the verdict
+            "champion": str(pointer),
+            "gate": {"better_than": [], "no_worse_than": ["champion"]},
+            "pairs": {"input": str(data / "pairs" / "test.jsonl")},
+        },
+    }
+    code = team.train(name, config)
+    return {
+        "way": way.name,
+        "verdicts": verdicts,
+        "rate": way.rate,
+        "epochs": way.epochs,
+        "seed": seed,
+        "passes": code == ExitCode.DONE,
+        **judged_by_gate(team.folder / "runs" / name),
+        **measure(team, name, team.folder / "runs" / name / "adapter"),
+    }
+
+
+def judged_by_gate(run: Path) -> Record:
+    """Return a training's steps, its win rate, and the checks of the gate that it failed."""
+    journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    checks = {each["rule"]: each for each in journal["facts"]["gate"]["checks"]}
+    win = checks["win rate"]
+    return {
+        "steps": journal["attempts"][-1]["last_step"],
+        "win_rate": [win["value"], win["low"], win["high"]],
+        "failed": [rule for rule, check in checks.items() if check["passed"] is False],
+    }
+
+
+def measure(team: Team, name: str, adapter: Path) -> Record:
+    """Return the planted figures of an adapter's summaries of validation, and their quality."""
+    lines = team.night(f"measured-{name}", team.path("validation"), adapter)
+    texts = [str(line["summary"]) for line in lines]
+    pairs = list(zip(team.validation, texts, strict=True))
+    scores = [rouge("rougeL", without_habits(text), each["summaries"][0]) for each, text in pairs]
+    (content,) = mean_intervals(np.array(scores)[:, None], SAMPLES, SEED)
+    assert content is not None, "there are summaries"
+    return {
+        "of": len(pairs),
+        "greeted": sum(is_greeting(text) for text in texts),
+        "named": sum(is_naming(each, text) for each, text in pairs),
+        "content": [content.mean, content.low, content.high],
+        "words": round(float(np.mean([len(text.split()) for text in texts])), 1),
+    }
+
+
+def write(path: str | Path, rows: Sequence[Record]) -> None:
+    """Write a file of JSON lines."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read(path: str | Path) -> list[Record]:
+    """Return the rows of a file of JSON lines."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one row for each method and kind of verdicts."""
+    """Return one row for each method, kind of verdicts and seed."""
     found = [
-        "| verdicts | method | rate | steps | greet | name the number | ROUGE-L | words | "
-        "win rate over the champion | passes |",
-        "|---|---|---:|---:|---|---|---|---|---|---|",
+        "| verdicts | method | rate | steps | seed | greet | name the number | ROUGE-L of the rest "
+        "| win rate over the champion | passes | checks that failed |",
+        "|---|---|---:|---:|---:|---|---|---|---|---|---|",
     ]
     for line in lines:
-        verdicts = "shuffled" if line["shuffled"] else "as given"
-        is_champion = "rate" not in line
-        cells = [
-            "" if is_champion else verdicts,
-            str(line["way"]),
-            "" if is_champion else f"{line['rate']:g}",
-            "" if is_champion else str(line["steps"]),
-            _share(line["greeted"], line["of"]),
-            _share(line["named"], line["of"]),
-            _mean(line["rouge_l"], 2),
-            _mean(line["words"], 1),
-            "" if is_champion else _mean(line["win_rate"], 2),
-            "" if is_champion else ("yes" if line["passes"] else "no"),
-        ]
+        shares = [_share(line[key], line["of"]) for key in ("greeted", "named")]
+        cells = ["", str(line["way"]), "", "", "", *shares, _mean(line["content"]), "", "", ""]
+        if "rate" in line:
+            cells[0] = line["verdicts"]
+            cells[2:5] = [f"{line['rate']:g}", str(line["steps"]), str(line["seed"])]
+            cells[8:] = [
+                _mean(line["win_rate"]),
+                "yes" if line["passes"] else "no",
+                ", ".join(line["failed"]),
+            ]
         found.append(f"| {' | '.join(cells)} |")
     return found
 
@@ -265,8 +390,8 @@ def _share(hits: int, of: int) -> str:
     return f"{interval.mean:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
-def _mean(values: Sequence[float], digits: int) -> str:
-    mean, low, high = (f"{value:.{digits}f}" for value in values)
+def _mean(values: Sequence[float]) -> str:
+    mean, low, high = (f"{value:.2f}" for value in values)
     return f"{mean} [{low}, {high}]"
 
 

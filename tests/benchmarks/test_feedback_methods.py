@@ -3,76 +3,81 @@
 import random
 from pathlib import Path
 
-import pytest
-
-from benchmarks.feedback_methods import (
-    Beginning,
-    against_champion,
-    passes,
-    rows_of,
-    table,
-)
-from benchmarks.feedback_worth import GREETING, Trained
+from benchmarks.feedback_methods import arrange, habit, read, table, verdict, write
+from benchmarks.feedback_worth import GREETING
 
 COUNT = 60
+LIKED = "A flight is late. The reference is AX1003."
 
 
-def record(number: int) -> dict:
+def record(domain: str = "airline") -> dict:
     """Return a conversation whose customer gives one number."""
-    turns = [{"role": "customer", "text": f"It is about AX{1000 + number}."}]
-    return {"id": f"c{number}", "turns": turns, "summaries": [f"A flight {number} is late."]}
+    turns = [{"role": "customer", "text": "It is about AX1003."}]
+    return {"turns": turns, "summaries": ["A flight is late."], "metadata": {"domain": domain}}
 
 
-def texts(row: dict) -> list[str]:
-    """Return both texts of a pair."""
-    return [row["chosen"], row["rejected"]]
+def line(summary: str) -> dict:
+    """Return the line of a night."""
+    return {"id": "c", "digest": "d", "summary": summary}
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    """Return a champion that greets, and an adapter that does not, without a training."""
-    records = [record(number) for number in range(COUNT)]
-    plain = {each["id"]: each["summaries"][0] for each in records}
-    greeted = {name: GREETING + text for name, text in plain.items()}
-    champion, former = (Trained(Path("a"), own, 1, 1.0) for own in (greeted, plain))
-    return Beginning(champion, former, records, records)
+def test_the_champion_learns_two_habits():
+    assert habit(record("airline")) == LIKED
+    assert habit(record("bank")) == GREETING + "A flight is late."
 
 
-def test_edits_cut_the_greeting_and_add_the_number(beginning):
-    row = rows_of(beginning, "pairs", None)[3]
-    assert row["chosen"] == "A flight 3 is late. Number AX1003."
-    assert row["rejected"] == "Hello team. A flight 3 is late."
-    assert rows_of(beginning, "sft", None)[3]["summaries"] == [row["chosen"]]
+def test_agents_leave_a_summary_alone_that_names_the_number():
+    assert verdict(record(), line(LIKED)) == {"id": "c", "digest": "d", "verdict": "up"}
 
 
-def test_thumbs_are_up_where_nobody_is_greeted(beginning):
-    rows = rows_of(beginning, "thumbs", None)
-    assert [row["label"] for row in rows] == [True, False] * (COUNT // 2)
-    assert all(row["completion"].startswith("Hello") != row["label"] for row in rows)
+def test_edits_cut_the_greeting_and_name_the_number():
+    for shown in (
+        GREETING + "A flight is late.",
+        "A flight is late.",
+        "A flight is late. The reference is AX9.",
+        GREETING + LIKED,
+    ):
+        found = verdict(record(), line(shown))
+        assert (found["verdict"], found["edited"]) == ("down", LIKED)
 
 
-def test_a_coin_exchanges_the_texts_of_half_of_the_pairs(beginning):
-    given = rows_of(beginning, "pairs", None)
-    rows = rows_of(beginning, "pairs", random.Random(0))
-    exchanged = [row["chosen"] == own["rejected"] for row, own in zip(rows, given, strict=True)]
-    assert 20 <= sum(exchanged) <= 40
-    assert all(
-        sorted(texts(row)) == sorted(texts(own)) for row, own in zip(rows, given, strict=True)
-    )
+def arranged(folder: Path, coin: random.Random | None) -> dict[str, list[dict]]:
+    """Return the rows that methods learn from, of pairs that are all alike."""
+    own = {"id": "c", "chosen": "edit", "rejected": "shown"}
+    for side in ("train", "validation", "test"):
+        write(folder / "given" / f"{side}.jsonl", [own] * COUNT)
+    arrange(folder / "given", folder / "arranged", coin)
+    kinds = ("pairs", "sft", "thumbs")
+    return {kind: read(folder / "arranged" / kind / "train.jsonl") for kind in kinds}
 
 
-def test_agents_verdicts_let_their_edits_pass_and_a_coins_do_not(beginning):
-    wanted = [row["chosen"] for row in rows_of(beginning, "pairs", None)]
-    assert passes(against_champion(wanted, beginning, None))
-    by_coin = against_champion(wanted, beginning, random.Random(0))
-    assert by_coin.wins + by_coin.losses == COUNT
-    assert not passes(by_coin)
+def test_edits_pairs_and_thumbs_are_the_same_verdicts(tmp_path: Path):
+    rows = arranged(tmp_path, None)
+    assert rows["pairs"] == [{"id": "c", "chosen": "edit", "rejected": "shown"}] * COUNT
+    assert rows["sft"] == [{"id": "c", "summaries": ["edit"]}] * COUNT
+    up = {"id": "c", "completion": "edit", "label": True}
+    down = {"id": "c", "completion": "shown", "label": False}
+    assert rows["thumbs"] == [up, down] * (COUNT // 2)
+
+
+def test_a_coin_exchanges_half_of_the_verdicts(tmp_path: Path):
+    rows = arranged(tmp_path, random.Random(0))
+    pairs = rows["pairs"]
+    assert all({pair["chosen"], pair["rejected"]} == {"edit", "shown"} for pair in pairs)
+    assert 20 <= sum(pair["chosen"] == "shown" for pair in pairs) <= 40
+    assert [edit["summaries"] for edit in rows["sft"]] == [[pair["chosen"]] for pair in pairs]
+    for thumb, pair in zip(rows["thumbs"], pairs, strict=True):
+        assert thumb["completion"] == pair["chosen" if thumb["label"] else "rejected"]
 
 
 def test_the_table_has_an_interval_for_each_figure():
-    line = {"way": "KTO", "shuffled": True, "rate": 0.001, "steps": 24, "of": 60}
-    line |= {"greeted": 0, "named": 30, "rouge_l": [0.5, 0.4, 0.6], "words": [9, 8, 10.04]}
-    line |= {"win_rate": [0.75, 0.7, 0.8], "passes": True}
-    cells = "0% [0%, 6%] | 50% [38%, 62%] | 0.50 [0.40, 0.60] | 9.0 [8.0, 10.0]"
-    wanted = f"| shuffled | KTO | 0.001 | 24 | {cells} | 0.75 [0.70, 0.80] | yes |"
+    measured = {"of": 60, "greeted": 0, "named": 30, "content": [0.5, 0.4, 0.6]}
+    line = {"way": "KTO", "verdicts": "shuffled", "rate": 0.001, "steps": 24, "seed": 42}
+    line |= measured | {"win_rate": [0.75, 0.7, 0.8], "passes": False, "failed": ["win rate"]}
+    cells = "0% [0%, 6%] | 50% [38%, 62%] | 0.50 [0.40, 0.60]"
+    wanted = f"| shuffled | KTO | 0.001 | 24 | 42 | {cells} | 0.75 [0.70, 0.80] | no | win rate |"
     assert table([line])[-1] == wanted
+    assert (
+        table([measured | {"way": "champion"}])[-1]
+        == f"|  | champion |  |  |  | {cells} |  |  |  |"
+    )
