@@ -326,12 +326,12 @@ def challenge(team: Team, way: Way, verdicts: str, seed: int = 42) -> Record:
 def judged_by_gate(run: Path) -> Record:
     """Return a training's steps, its win rate, and the checks of the gate that it failed."""
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    checks = {each["rule"]: each for each in journal["facts"]["gate"]["checks"]}
-    win = checks["win rate"]
+    checks = journal["facts"]["gate"]["checks"]
+    (win,) = (each for each in checks if each["rule"] == "win rate")
     return {
         "steps": journal["attempts"][-1]["last_step"],
         "win_rate": [win["value"], win["low"], win["high"]],
-        "failed": [rule for rule, check in checks.items() if check["passed"] is False],
+        "failed": list(dict.fromkeys(each["rule"] for each in checks if each["passed"] is False)),
     }
 
 
