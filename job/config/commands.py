@@ -30,6 +30,7 @@ from job.config.sections import (
     Uri,
     Uris,
     check_folder,
+    check_not_above,
     looks_like_a_file,
     names_one_file,
 )
@@ -375,6 +376,11 @@ class WatchConfig(Section):
         description="Minutes to wait for the expected night. 0 looks once.",
     )
     storage: StorageSection = StorageSection()
+
+    @model_validator(mode="after")
+    def _anchors_leave_nights(self) -> Self:
+        check_not_above(self.anchors, self.nights)
+        return self
 
 
 Command = Literal["train", "summarize", "evaluate", "feedback", "watch"]

@@ -300,6 +300,15 @@ def looks_like_a_file(uri: str) -> bool:
     return _ending(uri) in FILE_LIKE
 
 
+def check_not_above(anchors: str | None, nights: str) -> None:
+    """Raise ValueError if all nights are below `anchors`: then all would be left out."""
+    if anchors is not None and f"{nights.rstrip('/')}/".startswith(f"{anchors.rstrip('/')}/"):
+        raise ValueError(
+            f"anchors: {anchors} has all nights ({nights}), so that no night would count; wanted "
+            "another folder, beside nights or below it"
+        )
+
+
 def check_folder(uri: str, why: str = "") -> str:
     """Return the location of a folder; raise ValueError, with `why`, if it has a file's name."""
     if looks_like_a_file(uri):

@@ -9,7 +9,8 @@ import pytest
 
 from job.cli import run
 from job.config.commands import SummarizeConfig, WatchConfig
-from job.errors import AlarmError, ExitCode, MissingError, RetryError
+from job.config.load import ConfigText, load_config
+from job.errors import AlarmError, ConfigError, ExitCode, MissingError, RetryError
 from job.storage.folders import Manifest
 from job.summarization.quality import FACT, FIGURES, OTHER_LANGUAGE
 from job.summarization.summarize import summarize
@@ -138,15 +139,23 @@ def test_an_expected_night_that_is_damaged_ends_with_65(changed, tmp_path, capsy
     assert run(["watch", str(path), "--set", f"expected={day(2)}"]) == ExitCode.DONE
 
 
-def test_an_anchor_is_not_the_expected_night(changed):
+def test_an_anchor_is_not_the_expected_night(changed, tmp_path):
     config = config_of(changed, nights=str(changed), anchors=f"{changed}/anchors")
     assert is_there(day(3), config.nights, config.storage, config.anchors)
-    anchors = {"nights": f"{changed}/anchors", "anchors": f"{changed}/anchors"}
+    shutil.copytree(f"{changed}/anchors", tmp_path / "anchors")
+    anchors = {"nights": str(tmp_path), "anchors": f"{tmp_path}/anchors"}
     only = config_of(changed, **anchors, expected=day(3), wait_minutes=2)
     waited = []
     with pytest.raises(RetryError, match="after 2 minutes"):
         wait_for_expected(only, waited.append)
     assert waited == [60, 60]
+
+
+@pytest.mark.parametrize("anchors", ["s3://b/nights", "s3://b/nights/", "s3://b"])
+def test_anchors_that_are_the_nights_are_a_mistake(anchors):
+    text = f"run: w\nnights: s3://b/nights\nanchors: {anchors}\n"
+    with pytest.raises(ConfigError, match=r"anchors: s3://b.* has all nights"):
+        load_config("watch", ConfigText("watch.yaml", text))
 
 
 def test_a_settled_change_ends_with_0(changed, capsys):
