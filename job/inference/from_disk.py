@@ -11,9 +11,10 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from job.conversations.record import Conversation
 from job.conversations.redaction import make_redactor
@@ -41,6 +42,7 @@ from job.prompt.template import prompt_digest
 from job.safe_path import safe_variables
 from job.telemetry import event
 
+LOOK_SECONDS = 0.5  # at a process, before the next is looked at
 WORTH_A_PROCESS = 32  # conversations of all candidates: fewer take no longer than to load a model
 
 
@@ -71,6 +73,7 @@ class Summarized:
 
 Group = Sequence[Candidate]
 Results = dict[str, Summarized]
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 @dataclass(frozen=True)
@@ -271,14 +274,14 @@ def summarize_in_children(shares: Sequence[Share], place: Place) -> list[Results
 
     Raise the error that one ended with, and RecapError if it died without one.
     """
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
     try:
         for number, share in enumerate(shares):
             processes.append(_start(share, number, place))
-        return [
-            _result(_result_file(place, number), process.wait())
-            for number, process in enumerate(processes)
-        ]
+        found: dict[int, Results] = {}
+        for number, process in _as_they_end(processes):
+            found[number] = _result(_result_file(place, number), process.returncode)
+        return [found[number] for number in range(len(shares))]
     finally:
         # After a stop signal, or the failure of another. They keep nothing worth waiting for.
         for process in processes:
@@ -286,7 +289,20 @@ def summarize_in_children(shares: Sequence[Share], place: Place) -> list[Results
             process.wait()
 
 
-def _start(share: Share, number: int, place: Place) -> "subprocess.Popen[bytes]":
+def _as_they_end(processes: Sequence[Process]) -> Iterator[tuple[int, Process]]:
+    """Yield each process with its number once it has ended: none waits for one before it."""
+    left = dict(enumerate(processes))
+    while left:
+        for number, process in list(left.items()):
+            try:
+                process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+            del left[number]
+            yield number, process
+
+
+def _start(share: Share, number: int, place: Place) -> Process:
     """Start the process of a share."""
     request = place.work / f"candidates-{number}.pickle"
     result = _result_file(place, number)

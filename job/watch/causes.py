@@ -22,6 +22,7 @@ from job.summarization.quality import Figure
 from job.watch.nights import WatchedNight
 
 Cause = Literal["data", "model", "measurement", "model or measurement", "unknown"]
+NOTHING_ELSE = "; nothing else is known to have changed"
 DOUBT = timedelta(days=3)  # of the night on which a change began
 MAX_ANCHORS_BEFORE = 8  # of a change: older ones may be of another time
 MIN_NIGHTS_AFTER = 2  # a change that began with the last night alone has no size to speak of
@@ -100,21 +101,29 @@ def attribute(
         return Attribution("unknown", {}, f"{why}{hints}")
 
     parts: dict[Cause, float] = {"data": change.size}
+    states = _states(name, change, before, after)
+    of_an_anchor = _error_of_an_anchor(name, states)
     error = 0.0
-    for one, other in pairwise(_states(name, change, before, after)):
+    for one, other in pairwise(states):
         size = _mean(name, other) - _mean(name, one)
         step = _cause_between(name, one[-1], other[0])
         parts[step] = parts.get(step, 0.0) + size
         parts["data"] -= size
-        error = math.hypot(error, _error(name, one), _error(name, other))
+        error = math.hypot(error, of_an_anchor * math.sqrt(1 / len(one) + 1 / len(other)))
     sign = 1.0 if change.size >= 0 else -1.0
     cause = max(parts, key=lambda part: parts[part] * sign)
     why = _sentence(change, parts)
     beside = _changed_beside(name, change, nights)
-    # What the data lose, the other part gains: so the two differ by twice the anchors' error.
-    is_close = len(beside) == 1 and abs(parts["data"] - parts.get(beside[0], 0.0)) < 2 * error
-    if cause == "data" and is_close:
-        return Attribution(beside[0], parts, why + _hints(beside))
+    if len(beside) > 1:
+        return Attribution(cause, parts, why)
+    # Of two that the anchors hardly tell apart, it is what is known to have changed.
+    rest: list[Cause] = [part for part in parts if part != "data"]
+    rival = beside[0] if beside else max(rest, key=lambda part: parts[part] * sign)
+    # What the data lose, the rival part gains: so the two differ by twice the anchors' error.
+    if abs(parts["data"] - parts.get(rival, 0.0)) < 2 * error:
+        known = beside[0] if beside else "data"
+        if known != cause:
+            return Attribution(known, parts, why + (_hints(beside) or NOTHING_ELSE))
     return Attribution(cause, parts, why)
 
 
@@ -146,8 +155,20 @@ def _mean(name: str, anchors: Sequence[WatchedNight]) -> float:
     return fmean([anchor.figures[name].mean for anchor in anchors])
 
 
-def _error(name: str, anchors: Sequence[WatchedNight]) -> float:
-    return fmean([anchor.figures[name].error for anchor in anchors]) / math.sqrt(len(anchors))
+def _error_of_an_anchor(name: str, states: Sequence[Sequence[WatchedNight]]) -> float:
+    """Return the standard error of an anchor's mean: how much those of one state differ.
+
+    All summarize the same conversations. A model that does not sample writes them alike, and then
+    there is none. Where no state has several, it is as if each had conversations of its own.
+    """
+    freedom = sum(len(state) - 1 for state in states)
+    if not freedom:
+        return fmean([anchor.figures[name].error for state in states for anchor in state])
+    squares = 0.0
+    for state in states:
+        middle = _mean(name, state)
+        squares += sum((anchor.figures[name].mean - middle) ** 2 for anchor in state)
+    return math.sqrt(squares / freedom)
 
 
 def _cause_between(name: str, one: WatchedNight, other: WatchedNight) -> Cause:

@@ -185,6 +185,25 @@ def test_a_process_that_dies_is_an_error_and_leaves_nothing(
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.faults
+def test_a_share_that_fails_ends_the_others_at_once(model, tmp_path, monkeypatch):
+    """The second share is killed while the first has not begun."""
+    started = []
+
+    def start(command: Sequence[str], **named: Any) -> Any:
+        slow = ["-c", "import time; time.sleep(600)"]
+        started.append(real([command[0], *slow] if not started else command, **named))
+        if len(started) == 2:
+            started[1].kill()
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(RecapError, match="ended by signal 9"):
+        summarize_candidates([many(model, [1] * 64)], folders(tmp_path, ["0", "1"]))
+    assert [each.returncode for each in started] == [-signal.SIGKILL] * 2
+
+
 def many(model: FetchedModel, words: Sequence[int], **wish: Any) -> Candidate:
     """Return a candidate with a conversation of as many words as each number says."""
     conversations = [

@@ -136,10 +136,22 @@ def test_anchors_that_nothing_tells_apart_are_averaged(means, cause):
 
 @pytest.mark.parametrize(("serving", "cause"), [("new", "model"), ("old", "data")])
 def test_of_two_likely_causes_the_one_that_changed_is_named(serving, cause):
-    means = [180.0] * 8 + [163.0] * 4  # less than half of the change
+    before = [174.0, 186.0, 180.0, 174.0, 186.0, 180.0, 174.0, 186.0]
+    means = [*before, 157.0, 169.0, 163.0, 163.0]  # less than half of the change
     cause_of_nights = "model" if serving == "new" else "data"
     nights = Team(7).nights(84, Plant("characters", 0.8, at=56, cause=cause_of_nights))
     change = Change(day(56), -36.0)
     found = attribute(CHARACTERS, change, nights, anchors_of(means, 56, serving))
     assert found.cause == cause
     assert ("settings or engine changed in these days" in found.why) == (cause == "model")
+
+
+@pytest.mark.parametrize("anchors_after", [1, 2])
+def test_another_model_that_changes_no_anchor_is_not_the_cause(anchors_after):
+    """The weights were exchanged in the week in which the export changed."""
+    plant = Plant("characters", 0.92, at=56, cause="model")
+    nights = Team(7).nights(56 + 7 * anchors_after, plant)
+    anchors = anchors_of([180.0] * 12, 56, "new")[: 8 + anchors_after]
+    found = attribute(CHARACTERS, Change(day(56), -15.0), nights, anchors)
+    assert found.cause == "data"
+    assert found.parts["model"] == 0
