@@ -174,7 +174,7 @@ class DataSection(ReadingSection):
         None,
         description="Conversations with reference summaries that score the adapter at the end, "
         "named like those of train. null scores those of validation. Thumbs have no references: "
-        "with method: kto, there are no scores without test.",
+        "with method: kto, there are no scores without test. With method: reward, it has pairs.",
     )
     validation_fraction: float = Field(
         0.1,

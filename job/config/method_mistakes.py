@@ -111,9 +111,6 @@ def _of_summaries(config: TrainConfig) -> Iterator[Impossible]:
     if training.adapter_from == "best_metric":
         why = "a reward model writes no summaries; choose best_evaluation, by the validation loss"
         yield ("training", "adapter_from"), "best_metric", why
-    if config.data.test is not None:
-        why = "a reward model is judged by the pairs of validation; remove it"
-        yield ("data", "test"), None, why
     for key, default in (("generation", GenerationSection()), ("serve", ServeSection())):
         if getattr(config, key) != default:
             yield (key,), None, NO_SUMMARIES

@@ -35,8 +35,9 @@ INTERVALS = ("accuracy", "by_length", "beyond_length", "margin")
 
 @dataclass(frozen=True)
 class RewardOnPairs:
-    """The agreement of a reward model with people, on held-out pairs.
+    """The agreement of a reward model with people, on pairs that it was not trained on.
 
+    `has_chosen` is True if the checkpoint was chosen by the loss on these pairs.
     Intervals are over conversations. `accuracy` is the share of pairs whose chosen summary has the
     higher score; a tie is half. `by_length` is that of a rule that knows lengths alone, `longer`
     says which. `beyond_length` is the first minus the second. `margin` is the mean difference of
@@ -52,6 +53,7 @@ class RewardOnPairs:
     margin: Interval | None = None
     longer: bool = True
     length_correlation: float | None = None
+    has_chosen: bool = False
 
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> "RewardOnPairs":
@@ -82,7 +84,8 @@ class RewardOnPairs:
         """Return in one sentence whether its scores can be trusted."""
         if self.accuracy is None or self.beyond_length is None:
             return "Nothing is known of the reward model: no held-out pair fits into a row."
-        kept = f"It agrees with people on {shown_rate(self.accuracy)} of held-out pairs"
+        pairs = "pairs that also chose the checkpoint" if self.has_chosen else "held-out pairs"
+        kept = f"It agrees with people on {shown_rate(self.accuracy)} of {pairs}"
         if self.accuracy.low <= HALF or not self.accuracy.is_known:
             return f"{kept}, which is not shown to be better than chance: do not rely on it."
         rule = f"to prefer the {'longer' if self.longer else 'shorter'} summary"
@@ -95,8 +98,11 @@ class RewardOnPairs:
 
     def lines(self) -> list[str]:
         """Return the numbers in lines, for people."""
-        pairs = number_of(self.pairs, "held-out pair", "held-out pairs")
+        held_out = "" if self.has_chosen else "held-out "
+        pairs = number_of(self.pairs, f"{held_out}pair", f"{held_out}pairs")
         found = [f"{pairs} of {number_of(self.conversations, 'conversation', 'conversations')}"]
+        if self.has_chosen:
+            found[0] += ", by whose loss the checkpoint was chosen, too: that flatters it"
         if self.left_out:
             found[0] += f"; {self.left_out:,} more do not fit into a row"
         if self.accuracy is None or self.by_length is None or self.margin is None:

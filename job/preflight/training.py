@@ -44,7 +44,12 @@ from job.training.examples import Examples
 from job.training.planned_steps import with_processes
 from job.training.predictions import store_predictions
 from job.training.stored_examples import read_examples_once
-from job.training.validation import Validation, split_validation, summaries_to_make
+from job.training.validation import (
+    Validation,
+    is_chosen_by_its_pairs,
+    split_validation,
+    summaries_to_make,
+)
 
 
 def plan_training(
@@ -269,10 +274,13 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 
 def _reward_scores(config: TrainConfig, examples: Examples) -> Check:
     """Return by how many pairs a reward model will be judged, with a warning if they are few."""
-    count = len(examples.validation)
+    count = len(examples.scoring)
     most = config.evaluation.max_conversations
     count = count if most is None else min(count, most)
-    text = f"{number_of(count, 'pair', 'pairs')} of validation will show if it agrees with people"
+    split = "test" if examples.test else "validation"
+    text = f"{number_of(count, 'pair', 'pairs')} of {split} will show if it agrees with people"
+    if is_chosen_by_its_pairs(config):
+        text += ", and choose its checkpoint, too (that flatters it: name others by data.test)"
     if count >= MIN_CONVERSATIONS:
         return Check("scores", text)
     why = f"fewer than {MIN_CONVERSATIONS} hardly show that anything is better than chance"

@@ -11,6 +11,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.config.data_sections import CleaningStep
 from job.config.limits_section import TrainLimitsSection
+from job.config.method_sections import Judged
 from job.config.sections import as_list
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.contents import Contents, contents_of
@@ -35,7 +36,7 @@ class Examples:
     """The conversations of both splits, and what was left out.
 
     Each has at least one reference, or the judged answers that the method learns from. `test` has
-    references; it is empty if those of validation score the adapter.
+    references, or pairs for a reward model; it is empty if those of validation score the adapter.
     """
 
     train: Iterable[Conversation]
@@ -113,7 +114,7 @@ def read_examples(config: TrainConfig) -> Examples:
     data = config.data
     files = list_files(config)
     read = _read_files(config, files)
-    usable, why = sort_out(read, config.judged, config.limits.max_unreferenced_fraction)
+    usable, why = sort_out(read, _judged(config), config.limits.max_unreferenced_fraction)
 
     cleaning = resolve_steps(data, read["train"])
     train, validation, test = (
@@ -169,13 +170,20 @@ def read_examples(config: TrainConfig) -> Examples:
 def _read_files(
     config: TrainConfig, files: Mapping[str, Sequence[InputFile]]
 ) -> dict[str, list[Conversation]]:
-    """Return what the files of each split hold. Those of test have references with any method."""
+    """Return what the files of each split hold."""
     read: dict[str, list[Conversation]] = {}
-    for split in ("train", "validation", "replay", "test"):
-        judged = None if split == "test" else config.judged
+    for split, judged in _judged(config).items():
         some = files.get(split)
         read[split] = read_strictly(some, config.data, judged) if some else []
     return read
+
+
+def _judged(config: TrainConfig) -> dict[str, Judged | None]:
+    """Return the kind of answers in each split, None for references. They score summaries."""
+    judged = dict.fromkeys(("train", "validation", "replay", "test"), config.judged)
+    if config.writes_summaries:
+        judged["test"] = None
+    return judged
 
 
 def _read_judging(

@@ -1,9 +1,10 @@
-"""The end of a reward training: score the pairs of validation from the disk, report and publish.
+"""The end of a reward training: score its pairs from the disk, report and publish.
 
 A reward model writes no summaries, so there is nothing to compare with references, no gate, and no
 champion.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from job.errors import RecapError, is_out_of_memory
@@ -35,18 +36,19 @@ from job.training.publish import (
 )
 from job.training.scoring import adapter_folder, ends_run, serving_wish
 from job.training.stop import StopSignal
+from job.training.validation import is_chosen_by_its_pairs
 
 FILE = "reward.json"  # of the adapter and of the report: what the reward model is worth
 NO_SCORES = NotScored("a reward model writes no summaries", "")
 
 
 def score_and_publish_reward(attempt: CurrentAttempt, history: History, stop: StopSignal) -> None:
-    """Judge the written reward model on the pairs of validation, and publish it with the result.
+    """Judge the written reward model on pairs, and publish it with the result.
 
     Raise the errors for which `ends_run` returns True.
     """
     folder = adapter_folder(attempt.run)
-    with attempt.timed("evaluate_seconds"), heartbeat("scoring the pairs of validation"):
+    with attempt.timed("evaluate_seconds"), heartbeat("scoring pairs"):
         found = _score_or_none(attempt, folder, stop)
     free_memory()
     sentences = [attempt.left_out.get("scores", "")] if found is None else _sentences(found)
@@ -84,7 +86,7 @@ def _score_or_none(attempt: CurrentAttempt, folder: Path, stop: StopSignal) -> R
 
 
 def _score(run: Run, folder: Path) -> RewardOnPairs:
-    """Load the reward model as it was trained, and score the pairs of validation."""
+    """Load the reward model as it was trained, and score the pairs that judge it."""
     config = run.config
     section = serving_wish(config).section.model_copy(
         update={"quantization": config.model.quantization, "dtype": config.model.dtype}
@@ -92,12 +94,13 @@ def _score(run: Run, folder: Path) -> RewardOnPairs:
     on_disk = model_on_disk(run.base, folder, None, section)
     base = load_base(run.base, section).eval()
     model = reward_model_of(base, on_disk, _row_tokens(run), compute_dtype(section.dtype))
-    return judge_on_pairs(model, validation_pairs(run), config.evaluation.bootstrap_samples)
+    found = judge_on_pairs(model, judging_pairs(run), config.evaluation.bootstrap_samples)
+    return replace(found, has_chosen=is_chosen_by_its_pairs(config))
 
 
-def validation_pairs(run: Run) -> HeldOutPairs:
-    """Return the pairs of validation, of at most `evaluation.max_conversations`."""
-    pairs = group_pairs(run.data.examples.validation)
+def judging_pairs(run: Run) -> HeldOutPairs:
+    """Return the pairs of test or validation, of at most `evaluation.max_conversations`."""
+    pairs = group_pairs(run.data.examples.scoring)
     return choose_pairs(pairs, run.config.evaluation.max_conversations)
 
 

@@ -17,26 +17,26 @@ Splits = Mapping[str, Sequence[Conversation]]
 Usable = dict[str, list[Conversation]]
 
 
-def sort_out(splits: Splits, judged: Judged | None, allowed: float) -> tuple[Usable, str]:
+def sort_out(
+    splits: Splits, judged: Mapping[str, Judged | None], allowed: float
+) -> tuple[Usable, str]:
     """Return what is usable of each split, and why the rest is not, as a clause.
 
-    The split `test` has references, also where the others have `judged` answers. Warns of what is
-    left out. Raise DataError if it is more than the share `allowed` of a split, or all of test.
+    `judged` has the kind of answers of each split, None for references. Warns of what is left out.
+    Raise DataError if it is more than the share `allowed` of a split, or all of test.
     """
-    if judged is None:
-        usable, why = with_references(splits, allowed)
-    else:
-        answered = {split: records for split, records in splits.items() if split != "test"}
-        usable, why = with_answers(answered, allowed)
-        of_test, why_of_test = with_references({"test": splits["test"]}, allowed)
-        usable |= of_test
-        why = why or why_of_test
-    if splits["test"] and not usable["test"]:
-        raise DataError(
-            f"data.test: none of its {len(splits['test'])} conversations has a reference summary; "
-            f"{why_missing(splits['test'])}"
-        )
-    return usable, why
+    answered = {split: records for split, records in splits.items() if judged[split]}
+    usable, why = with_answers(answered, allowed)
+    others = {split: records for split, records in splits.items() if not judged[split]}
+    with_some, why_others = with_references(others, allowed)
+    usable |= with_some
+    test = splits["test"]
+    if test and not usable["test"]:
+        what = "conversations has a reference summary; " + why_missing(test)
+        if judged["test"]:
+            what = f"records teaches anything: {why}"
+        raise DataError(f"data.test: none of its {len(test)} {what}")
+    return usable, why or why_others
 
 
 def with_references(splits: Splits, allowed: float) -> tuple[Usable, str]:

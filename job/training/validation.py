@@ -51,6 +51,13 @@ def split_validation(config: TrainConfig, conversations: Sequence[Conversation])
     return Validation(choosing, choose_conversations(others, most), is_held_out=True)
 
 
+def is_chosen_by_its_pairs(config: TrainConfig) -> bool:
+    """Return True if the loss on the pairs that judge a reward model chooses its checkpoint."""
+    training = config.training
+    chooses = training.adapter_from == "best_evaluation" or training.patience is not None
+    return chooses and config.data.test is None
+
+
 def summaries_to_make(config: TrainConfig, conversations: Sequence[Conversation]) -> int:
     """Return how many summaries are generated after the last step, to choose and to score.
 

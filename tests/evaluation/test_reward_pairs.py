@@ -1,5 +1,7 @@
 """Claims about a reward model's agreement with people: numbers by hand, lengths, and verdicts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,14 @@ def test_no_pair_is_no_verdict():
     assert RewardOnPairs(0, 0, 2).lines() == [
         "0 held-out pairs of 0 conversations; 2 more do not fit into a row"
     ]
+
+
+def test_pairs_that_chose_the_checkpoint_are_called_so():
+    found = replace(of([1.0] * 60, [3, -3] * 30), has_chosen=True)
+    assert "of pairs that also chose the checkpoint" in found.verdict()
+    assert found.lines()[0].endswith("the checkpoint was chosen, too: that flatters it")
+    assert "held-out" not in " ".join([found.verdict(), *found.lines()])
+    assert RewardOnPairs.from_json(found.to_json()) == found
 
 
 def test_a_result_is_read_as_it_was_written():

@@ -138,6 +138,22 @@ def test_a_training_conversation_in_the_test_set_is_an_error(config_of, tmp_path
         read_examples(config)
 
 
+def test_pairs_of_a_test_set_judge_a_reward_model(config_of, tmp_path):
+    useless = pairs(1, 90)[0] | {"rejected": pairs(1, 90)[0]["chosen"]}
+    lines = "".join(json.dumps(record) + "\n" for record in [*pairs(20, 70), useless])
+    (tmp_path / "test.jsonl").write_text(lines)
+    config = config_of("pairs", pairs(20), pairs(5, 50), test=str(tmp_path / "test.jsonl"))
+    limits = config.limits.model_copy(update={"max_unreferenced_fraction": 1.0})
+    config = config.model_copy(update={"method": "reward", "limits": limits})
+    examples = read_examples(config)
+    assert len(examples.scoring) == 20
+    assert all(len(each.answers) == 2 for each in examples.scoring)
+
+    (tmp_path / "test.jsonl").write_text(json.dumps(useless) + "\n")
+    with pytest.raises(DataError, match=r"data.test: none of its 1 records teaches anything: "):
+        read_examples(config)
+
+
 def test_other_answers_to_the_same_conversations_are_other_data(config_of):
     before = read_examples(config_of("pairs", pairs(20), pairs(5, 50))).digests()
     changed = [pair | {"rejected": "Something else."} for pair in pairs(20)]

@@ -25,8 +25,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def reward_config_of(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the config of a reward training on twelve pairs, with three of validation."""
-    files = {"train": judged_records("reward", 12), "validation": judged_records("reward", 3, 100)}
+    """Return the config of a reward training on twelve pairs, with three and four held out."""
+    counts = {"train": (12, 0), "validation": (3, 100), "test": (4, 200)}
+    files = {name: judged_records("reward", *count) for name, count in counts.items()}
     data = {name: str(write_jsonl(folder / f"{name}-pairs.jsonl", files[name])) for name in files}
     found = {key: value for key, value in config.items() if key != "generation"}
     return found | {"method": "reward", "data": data}
@@ -60,7 +61,7 @@ def test_what_a_reward_training_publishes(published: Any):
     assert published_adapter(published).digest
 
     found = json.loads((adapter / "reward.json").read_text())
-    assert found["pairs"] == 3
+    assert (found["pairs"], found["has_chosen"]) == (4, False)
     assert 0 <= found["accuracy"]["low"] <= found["accuracy"]["high"] <= 1
     assert found == json.loads((folder / "report" / "reward.json").read_text())
     card = (adapter / "README.md").read_text()
