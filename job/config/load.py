@@ -136,7 +136,9 @@ def load_config(
 
 
 def _further_mistakes(config: Config, metrics: Sequence[KnownMetric]) -> Iterator[Mistake]:
-    if isinstance(config, TrainConfig | EvaluateConfig):
+    # A reward model has no gate, and a remedy for one would be another mistake.
+    has_gate = not isinstance(config, TrainConfig) or config.writes_summaries
+    if isinstance(config, TrainConfig | EvaluateConfig) and has_gate:
         for found in gate_mistakes(config, metrics):
             yield Mistake(found.path, found.message)
     if isinstance(config, TrainConfig):

@@ -20,7 +20,12 @@ MIN_THUMBS_OF_A_STEP = 2  # TRL's
 NO_SUMMARIES = "a reward model writes no summaries; remove it"
 # Keys of `evaluation` that a reward model's own scores have.
 SCORED = ("max_conversations", "bootstrap_samples")
-PUBLISHED = ("private", "license", "language", "verify")  # of `publish`, as above
+# Of `publish`, as above. A reward model is reloaded by nobody: verify has no effect.
+PUBLISHED = ("license", "language", "verify")
+OTHER_REMEDIES = {
+    "hub": "it is published in output alone; remove it, and upload that folder yourself",
+    "private": "no repository of the Hub is created; remove it",
+}
 
 Impossible = tuple[tuple[str, ...], Any, str]  # key, value to show if any, and the remedy
 
@@ -119,4 +124,4 @@ def _of_summaries(config: TrainConfig) -> Iterator[Impossible]:
         section = getattr(config, name)
         for key in type(defaults).model_fields:
             if key not in allowed and getattr(section, key) != getattr(defaults, key):
-                yield (name, key), None, NO_SUMMARIES
+                yield (name, key), None, OTHER_REMEDIES.get(key, NO_SUMMARIES)

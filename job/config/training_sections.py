@@ -292,7 +292,8 @@ class PublishSection(PromotionSection):
         "transformers and peft alone, and compare its summaries with those scored. An adapter "
         "that cannot be loaded or answers otherwise ends the run with 70. One that could not be "
         "reloaded here does not pass a gate. A base that needs code of its own "
-        "(model.trust_remote_code) never can: with a gate, set it to false.",
+        "(model.trust_remote_code) never can: with a gate, set it to false. A reward model "
+        "(method: reward) is not reloaded, whatever this is.",
     )
     merged: bool = Field(
         False,

@@ -180,10 +180,9 @@ def _read_files(
 
 def _judged(config: TrainConfig) -> dict[str, Judged | None]:
     """Return the kind of answers in each split, None for references. They score summaries."""
-    judged = dict.fromkeys(("train", "validation", "replay", "test"), config.judged)
-    if config.writes_summaries:
-        judged["test"] = None
-    return judged
+    own = config.judged
+    of_test = None if config.writes_summaries else own
+    return {"train": own, "validation": own, "replay": own, "test": of_test}
 
 
 def _read_judging(

@@ -28,13 +28,22 @@ from job.errors import ConfigError
         ("reward", "evaluation.as_trained=true", "evaluation.as_trained is not for method: reward"),
         ("reward", "publish.merged=true", "publish.merged is not for method: reward: a reward"),
         ("reward", "publish.gate.margin=0.1", "publish.gate is not for method: reward: a reward"),
-        ("reward", "publish.hub=a/b", "publish.hub is not for method: reward"),
+        ("reward", "publish.hub=a/b", "for method: reward: it is published in output alone"),
+        ("reward", "publish.private=false", "for method: reward: no repository of the Hub is"),
     ],
 )
 def test_a_key_that_a_method_cannot_have_is_answered(config_text, method, override, line):
     with pytest.raises(ConfigError) as caught:
         load_config("train", config_text(), [f"method={method}", override])
     assert line in str(caught.value)
+
+
+def test_a_reward_model_is_not_told_to_add_a_gate(config_text):
+    overrides = ["method=reward", "publish.champion=champion.json"]
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", config_text(), overrides)
+    assert "publish.champion is not for method: reward" in str(caught.value)
+    assert "gate" not in str(caught.value)
 
 
 def test_a_step_of_one_thumb_is_answered(config_text):

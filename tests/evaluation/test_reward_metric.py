@@ -112,11 +112,18 @@ def test_an_evaluation_has_rewards_with_what_they_are_worth(
 
 
 def test_the_share_of_preferred_summaries_is_one_of_conversations():
-    scores = {"a": np.array([1.0, 2.0, 3.0, np.nan]), "b": np.array([0.0, 2.0, 4.0, 1.0])}
+    scores = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([0.0, 2.0, 4.0])}
     found = preferred_shares(scores, "a", samples=100, seed=0)
     assert list(found) == ["b"]
     assert found["b"].mean == pytest.approx(0.5)
     assert found["b"].conversations == 3
+
+
+def test_a_judged_summary_without_a_score_is_not_preferred():
+    scores = {"a": np.array([1.0, np.nan, 1.0, np.nan]), "b": np.array([0.0, -9.0, np.nan, np.nan])}
+    found = preferred_shares(scores, "a", samples=100, seed=0)
+    assert found["b"].mean == pytest.approx(0.5)
+    assert found["b"].conversations == 2
 
 
 def checks(**section: Any) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def usage(facts: CardFacts) -> str:
 
 def _usage_of_reward_model() -> str:
     return (
-        "Its weights are those that transformers and peft read by "
-        "`AutoModelForSequenceClassification` with `num_labels=1` and `PeftModel`. The score is "
+        "Its weights are written for `AutoModelForSequenceClassification` of transformers with "
+        "`num_labels=1` and `PeftModel` of peft. They were not reloaded by these alone before they "
+        "were published: recap itself loaded them anew to score pairs. The score is "
         "the head's at the last token of prompt, summary and end token, one text at a time: in a "
         "padded batch, transformers leaves out an end token that is the pad token, too."
     )

@@ -83,13 +83,17 @@ def preferred_shares(
 ) -> dict[str, Interval]:
     """Return by system the share of conversations of which the judged one's summary scores higher.
 
-    `scores` are by system, one of each conversation, and a tie is half.
+    `scores` are by system, one of each conversation, and a tie is half. A judged summary without a
+    score is not preferred. A conversation for which the other has none is left out: people may have
+    written nothing for it.
     """
     found = {}
     for name, theirs in scores.items():
         if name == judged:
             continue
-        points = (np.sign(scores[judged] - theirs) + 1) / 2
+        # An adapter must not gain by an empty summary where it would score low.
+        own = np.where(np.isnan(scores[judged]) & ~np.isnan(theirs), -np.inf, scores[judged])
+        points = (np.sign(own - theirs) + 1) / 2
         (share,) = mean_intervals(points[:, None], samples, seed, [True])
         if share is not None:
             found[name] = share
