@@ -15,10 +15,11 @@ from job.conversations.record import Conversation, Reject, Source
 from job.errors import ConfigError, RecapError, unwritable
 from job.inference.each import Done, Failure, log_once
 from job.inference.levels import Answer, answer_each
-from job.summarization.careful_engine import CarefulEngine
+from job.summarization.careful_engine import MIN_FAILURES_ALIKE, CarefulEngine
 from job.summarization.records import Best, Prepared
 
-# A reward is rounded before anything is chosen: in another batch, its last digits may differ.
+# A reward is rounded before anything is chosen: in another batch, its last digits may differ, and
+# in 16 bits also one of these. So `generation.deterministic` scores row by row.
 DIGITS = 4
 
 
@@ -111,7 +112,7 @@ def _rewards_of_each(engine: CarefulEngine, asked: Sequence[_Texts]) -> list[dic
     """Return the rewards of each record by text, without those that have none.
 
     Records of a batch that fails are scored one by one, as in careful chunks. One that fails alone
-    has no rewards. Raise ConfigError if each of the first ones failed.
+    has no rewards. Raise ConfigError if none of the first ones has any.
     """
     if not engine.is_careful:
         try:
@@ -120,7 +121,7 @@ def _rewards_of_each(engine: CarefulEngine, asked: Sequence[_Texts]) -> list[dic
             _raise_if_of_no_record(error)
             log_once(error, len(asked))
         else:
-            engine.has_scored = True
+            _check_scores(engine, asked, found)
             return found
 
     each: list[dict[str, float]] = []
@@ -131,13 +132,30 @@ def _rewards_of_each(engine: CarefulEngine, asked: Sequence[_Texts]) -> list[dic
             failures.append(rewards)
             rewards = {}
         each.append(rewards)
-    if failures and len(failures) == len(asked) and not engine.has_scored:
-        raise ConfigError(
-            f"generation.reward: the reward model scored none of the summaries of {len(asked)} "
-            f"conversations (the first: {failures[0]}): correct it, or set generation.candidates: 1"
-        )
-    engine.has_scored = engine.has_scored or len(failures) < len(asked)
+    _check_scores(engine, asked, each, failures[0] if failures else None)
     return each
+
+
+def _check_scores(
+    engine: CarefulEngine,
+    asked: Sequence[_Texts],
+    each: Sequence[dict[str, float]],
+    failure: Failure | None = None,
+) -> None:
+    """Raise ConfigError if no summary had a reward yet, and that is no coincidence."""
+    engine.has_scored = engine.has_scored or any(each)
+    if engine.has_scored:
+        return
+    engine.unscored += sum(bool(texts.texts) for texts in asked)
+    if failure is None and engine.unscored < MIN_FAILURES_ALIKE:
+        return
+    why = "they do not fit into its max_tokens, or its scores are no numbers in its dtype"
+    if failure is not None:
+        why = f"the first: {failure}"
+    raise ConfigError(
+        f"generation.reward: the reward model scored none of the summaries of {engine.unscored} "
+        f"conversations ({why}): correct it, or set generation.candidates: 1"
+    )
 
 
 def _score_alone(engine: CarefulEngine, texts: _Texts) -> dict[str, float] | Failure:

@@ -70,7 +70,8 @@ class CarefulEngine:
     waits for an engine in shadow: it gets no greeting, and whatever it fails on is the failure of a
     prompt. Its records have names of their own in notes, since another engine has them, too: one
     that ends processes there does not cost the adapter's line. `settings_of_each` are those of each
-    candidate of a summary. `has_scored` is True once the reward model has scored some of them here.
+    candidate of a summary. `has_scored` is True once the reward model has scored some of them here;
+    until then, `unscored` counts the conversations with summaries that it did not score.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class CarefulEngine:
         self.has_answered = has_answered
         self.is_careful = is_careful
         self.has_scored = False
+        self.unscored = 0
         self._is_shadow = is_shadow
 
     @property

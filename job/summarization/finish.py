@@ -148,8 +148,17 @@ def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
         _write_report(folder, NightPage(night, chunks, facts, assembly.sample, pairs, cleaning))
     publish(night.output, folder, facts)
     log_night_metrics(facts)
+    _warn_of_unscored(facts)
     shutil.rmtree(folder)
     return facts
+
+
+def _warn_of_unscored(facts: dict[str, Any]) -> None:
+    """Warn of records whose candidates were paid for, and not chosen among."""
+    unscored = facts.get(CANDIDATES, {}).get("unscored")
+    if unscored:
+        what = "these summaries were not chosen: the reward model scored none of their candidates"
+        warn(what, unscored=unscored, summaries=facts["counts"]["summaries"])
 
 
 def _write_report(folder: Path, page: NightPage) -> None:

@@ -34,6 +34,7 @@ from job.printable import number_of
 from job.storage.atomic import write_file
 from job.summarization.challenger_page import BY_CHALLENGER, challenger_part, shown_beside
 from job.summarization.chunks import Chunks
+from job.summarization.identity import CANDIDATES
 from job.summarization.night import Night
 from job.summarization.nights_before import ComparedNight, read_nights_before
 from job.summarization.quality import FACT as QUALITY
@@ -177,7 +178,13 @@ def _remarks(page: NightPage) -> list[str]:
     for departure, chunks in page.facts["departures"].items():
         where = number_of(chunks, "chunk", "chunks")
         remarks.append(f"Not served by the settings of the adapter: {departure} ({where}).")
+    unscored = page.facts.get(CANDIDATES, {}).get("unscored", 0)
     found = (
+        (
+            unscored,
+            ("summary was", "summaries were"),
+            "not chosen: the reward model scored none of the candidates",
+        ),
         (
             sample.cut_summaries,
             ("summary was", "summaries were"),

@@ -234,7 +234,10 @@ def _load_reward_model(config: SummarizeConfig, cache: Path) -> RewardModel | No
         return None
     event("loading the reward model", adapter=adapter.uri, digest=adapter.digest)
     with naming_key(REWARD):
-        return load_reward_model(adapter, section, config.storage, cache)
+        model = load_reward_model(adapter, section, config.storage, cache)
+    if config.generation.deterministic:
+        model.max_rows = 1
+    return model
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

@@ -81,6 +81,28 @@ def test_a_score_does_not_depend_on_its_neighbours(model: RewardModel):
     assert len(set(together)) == len(together)
 
 
+def test_of_one_row_a_batch_no_score_depends_on_others_in_16_bits(
+    uris: dict[str, str], cache: Path
+):
+    section = AdapterModelSection(quantization=None, dtype="bfloat16")
+    adapter = read_reward_model(uris["reward"], NO_STORAGE, "key")
+    model = load_reward_model(adapter, section, NO_STORAGE, cache)
+    prompts = [list(range(5, 6 + n * 7 % 50)) for n in range(150)]
+    completions = [[20 + n % 9, 60 + n % 31, 1] for n in range(150)]
+
+    def in_parts(size: int) -> list[float]:
+        found = []
+        for first in range(0, len(prompts), size):
+            rows = slice(first, first + size)
+            found += model.score(prompts[rows], completions[rows])
+        return found
+
+    batched = in_parts(150), in_parts(12)
+    model.max_rows = 1
+    assert in_parts(150) == in_parts(12)
+    assert batched[0] == pytest.approx(in_parts(150), abs=0.1)
+
+
 def test_the_end_token_counts_where_it_is_the_pad_token(model: RewardModel):
     end = model.encoder.tokenizer.eos_token_id
     model.encoder.tokenizer.pad_token = model.encoder.tokenizer.eos_token

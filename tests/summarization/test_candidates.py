@@ -202,9 +202,28 @@ def test_a_record_that_cannot_be_scored_has_its_first_finished_candidate(night, 
         assert line["finish_reason"] == "stop"
 
 
-def test_nan_is_no_reward(night, tmp_path):
-    run(night(), score=lambda _, summaries: [float("nan")] * len(summaries))
-    assert {line["reward"] for line in lines_of(tmp_path / "out").values()} == {None}
+@pytest.mark.parametrize("none", [None, float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_none_and_the_night_says_it(night, tmp_path, none, caplog):
+    def score(conversations, summaries):
+        rewards = by_length(conversations, summaries)
+        return [
+            none if "36" in each.turns[0].text else reward
+            for each, reward in zip(conversations, rewards, strict=True)
+        ]
+
+    run(night(), score=score)
+    unscored = [each for each in lines_of(tmp_path / "out").values() if each["reward"] is None]
+    assert 0 < len(unscored) < 8
+    assert manifest_of(tmp_path / "out")["candidates"]["unscored"] == len(unscored)
+    assert "the reward model scored none of their candidates" in caplog.text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "not chosen: the reward model scored none of the candidates" in page
+
+
+@pytest.mark.parametrize("none", [None, float("nan")])
+def test_a_reward_model_without_any_score_ends_the_night(night, none):
+    with pytest.raises(ConfigError, match=r"none of the summaries of 8 .* do not fit"):
+        run(night(), score=lambda _, summaries: [none] * len(summaries))
 
 
 def test_a_reward_model_that_scores_nothing_is_a_mistake_in_the_config(night):

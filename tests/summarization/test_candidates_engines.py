@@ -7,7 +7,7 @@ import pytest
 
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation, Source, Turn
-from job.inference.reward import load_reward_model
+from job.inference.reward import RewardModel, load_reward_model
 from job.model.reward import read_reward_model
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
@@ -79,6 +79,14 @@ def test_the_reward_model_chooses_by_its_own_scores(night, tmp_path):
     assert block["reward"]["digest"] == adapter.digest
 
 
-def test_shards_and_chunks_change_no_choice_of_a_real_judge(night):
+def test_shards_and_chunks_change_no_choice_of_a_real_judge(night, monkeypatch):
+    compute, rows = RewardModel._compute, []
+
+    def counted(self: RewardModel, batch: list[list[int]]) -> list[float]:
+        rows.append(len(batch))
+        return compute(self, batch)
+
+    monkeypatch.setattr(RewardModel, "_compute", counted)
     whole = summarized(night("whole", COUNT))
     assert summarized(night("parted", COUNT, chunks={"records": 3}), shards=2) == whole
+    assert set(rows) == {1}
