@@ -144,7 +144,7 @@ KNOWN_BY_THE_JOB_ALONE = {
     "the model computes": """
         inference/each.generate
         inference/summaries.summarize_conversations
-        summarization/candidates._rewards_of_each
+        summarization/candidates._check_scores
         summarization/careful_engine.check_failures
         summarization/careful_engine._check_model_answers
         training/causes.blaming_the_config
