@@ -33,7 +33,7 @@ def put_reward_model(uri: str, work: Path) -> str:
     (folder / "weights").write_text(uri)
     about = {BASE_KEY: {"uri": "small", "digest": "c" * 64}, METHOD_KEY: REWARD, "run": "judge"}
     publish_folder(folder, open_store(uri), "", about)
-    return read_reward_model(uri, STORAGE, "generation.reward.adapter").digest
+    return read_reward_model(uri, STORAGE, "generation.reward_model.adapter").digest
 
 
 def put_lora(uri: str, work: Path, rank: int = 2) -> None:

@@ -123,7 +123,7 @@ def stand_in(engine: Any, tokenizer: Any = None, challenger: Any = None, score: 
         digests = fetch_digests(filled.config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
         cleaning = cleaning_of(PROMPT, filled.config.data)
-        reward = filled.config.generation.reward
+        reward = filled.config.generation.reward_model
         scorer = None if reward is None else Scorer(str(reward.adapter_digest), score)
         found = Summarizer(engine, encoder, cleaning, digests, "stand-in", scorer=scorer)
         section = filled.config.challenger

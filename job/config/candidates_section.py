@@ -8,7 +8,7 @@ from job.config.sections import AdapterModelSection, GenerationSection, Uri
 from job.config.serving_section import AdapterDigest
 
 
-class RewardSection(AdapterModelSection):
+class NightRewardModelSection(AdapterModelSection):
     """The reward model of a night, on a base of its own."""
 
     adapter: Uri = Field(
@@ -33,7 +33,7 @@ class NightGenerationSection(GenerationSection):
         "reward model scores highest is written. Each costs as much as a summary. It needs a "
         "temperature above 0.",
     )
-    reward: RewardSection | None = Field(
+    reward_model: NightRewardModelSection | None = Field(
         None,
         description="Reward model that chooses among the candidates. null is for one candidate.",
     )
@@ -41,20 +41,21 @@ class NightGenerationSection(GenerationSection):
     @model_validator(mode="after")
     def _candidates_differ_and_are_judged(self) -> Self:
         if self.candidates == 1:
-            if self.reward is not None:
+            if self.reward_model is not None:
                 raise ValueError(
-                    "reward chooses among several candidates, and candidates is 1: set candidates: "
-                    "4, or remove reward"
+                    "reward_model chooses among several candidates, and candidates is 1: set "
+                    "candidates: 4, or remove reward_model"
                 )
             return self
-        if self.reward is None:
+        if self.reward_model is None:
             raise ValueError(
                 f"candidates: {self.candidates} needs a reward model that chooses one of them: set "
-                "reward.adapter, or remove candidates"
+                "reward_model.adapter, or remove candidates"
             )
         if self.temperature == 0:
             raise ValueError(
                 f"candidates: {self.candidates} would all be the same at temperature: 0: set "
-                "temperature: 0.7, or remove candidates and reward"
+                "temperature: 0.7 here (that of the adapter does not count), or remove candidates "
+                "and reward_model"
             )
         return self

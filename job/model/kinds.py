@@ -22,7 +22,7 @@ def check_writes_summaries(manifest: Manifest, uri: str) -> None:
         raise ConfigError(
             f"{uri} is a reward model (method: reward), which scores summaries and writes none: "
             "name an adapter that was trained with method: sft, dpo or kto, and a reward model in "
-            "evaluation.reward_model"
+            "evaluation.reward_model or, of a night, generation.reward_model"
         )
 
 

@@ -39,7 +39,7 @@ def bytes_of_reward_model(
 
     `number_bytes` are those of a number where the config does not say its dtype.
     """
-    section = config.generation.reward
+    section = config.generation.reward_model
     assert section is not None, "it has the adapter"
     name, revision = name_base_of(adapter, section)
     room = missing_weights(name, revision, config.storage, cache_folder())

@@ -16,14 +16,14 @@ GIB = 1 << 30
 
 def reward_checks(config: SummarizeConfig) -> list[Check]:
     """Return the check of the reward model, none for a night without candidates."""
-    if config.generation.reward is None:
+    if config.generation.reward_model is None:
         return []
     found, _ = check_value("reward", partial(_describe, config), KEY)
     return [found]
 
 
 def _describe(config: SummarizeConfig) -> Found[None]:
-    section = config.generation.reward
+    section = config.generation.reward_model
     adapter = resolve_reward(config)
     assert section is not None, "asked only with one"
     assert adapter is not None, "of that section"

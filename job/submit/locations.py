@@ -6,8 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from job.config.candidates_section import NightRewardModelSection
 from job.config.commands import EvaluateConfig, ModelConfig, SummarizeConfig, TrainConfig
-from job.config.scoring_sections import ScoringSection
+from job.config.scoring_sections import RewardModelSection, ScoringSection
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
 from job.identity import sha256_of
@@ -36,6 +37,8 @@ def models_read(config: ModelConfig) -> list[Place]:
         found += _adapter("adapter", config.adapter, config)
     if isinstance(config, SummarizeConfig) and config.challenger is not None:
         found += _adapter("challenger.adapter", config.challenger.adapter, config)
+    if isinstance(config, SummarizeConfig):
+        found += _reward_model("generation.reward_model", config.generation.reward_model)
     if isinstance(config, EvaluateConfig) and config.champion is not None:
         found += _adapter("champion", config.champion, config)
     if not isinstance(config, SummarizeConfig):
@@ -146,11 +149,18 @@ def _metric_models(options: ScoringSection) -> list[Place]:
         "evaluation.faithfulness_model.model": options.faithfulness_model,
     }
     found = [Place(key, each.model) for key, each in models.items() if each is not None]
-    reward = options.reward_model
-    if reward is not None:
-        found.append(Place("evaluation.reward_model.adapter", reward.adapter))
-        if reward.base is not None:
-            found.append(Place("evaluation.reward_model.base", reward.base))
+    return found + _reward_model("evaluation.reward_model", options.reward_model)
+
+
+def _reward_model(
+    key: str, section: RewardModelSection | NightRewardModelSection | None
+) -> list[Place]:
+    """Return the reward model and its base, if the config names them."""
+    if section is None:
+        return []
+    found = [Place(f"{key}.adapter", section.adapter)]
+    if section.base is not None:
+        found.append(Place(f"{key}.base", section.base))
     return found
 
 

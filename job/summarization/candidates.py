@@ -153,8 +153,8 @@ def _check_scores(
     if failure is not None:
         why = f"the first: {failure}"
     raise ConfigError(
-        f"generation.reward: the reward model scored none of the summaries of {engine.unscored} "
-        f"conversations ({why}): correct it, or set generation.candidates: 1"
+        "generation.reward_model: the reward model scored none of the summaries of "
+        f"{engine.unscored} conversations ({why}): correct it, or set generation.candidates: 1"
     )
 
 

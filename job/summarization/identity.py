@@ -140,7 +140,7 @@ def _challenger(config: SummarizeConfig, known_by: str | None) -> Mapping[str, A
 
 def _candidates(config: SummarizeConfig) -> Mapping[str, Any]:
     """Return the candidates and their reward model; identities of other nights have no such key."""
-    reward = config.generation.reward
+    reward = config.generation.reward_model
     if reward is None:
         return {}
     model = model_identity(reward)

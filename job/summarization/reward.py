@@ -7,7 +7,7 @@ from job.errors import naming_key
 from job.model.fetch import Adapter, check_adapter_digest
 from job.model.reward import read_reward_model
 
-SECTION = "generation.reward"
+SECTION = "generation.reward_model"
 KEY = f"{SECTION}.adapter"
 
 
@@ -16,7 +16,7 @@ def resolve_reward(config: SummarizeConfig) -> Adapter | None:
 
     Raise what `read_reward_model` raises, DataError for another digest than the config's.
     """
-    section = config.generation.reward
+    section = config.generation.reward_model
     if section is None:
         return None
     with naming_key(KEY):
@@ -28,12 +28,12 @@ def resolve_reward(config: SummarizeConfig) -> Adapter | None:
 def with_reward(config: SummarizeConfig, adapter: Adapter | None) -> SummarizeConfig:
     """Return the config with the reward model by its digest."""
     generation = config.generation
-    if adapter is None or generation.reward is None:
+    if adapter is None or generation.reward_model is None:
         return config
     resolved = {"adapter": adapter.uri, "adapter_digest": adapter.digest}
-    reward = generation.reward.model_copy(update=resolved)
+    reward = generation.reward_model.model_copy(update=resolved)
     return config.model_copy(
-        update={"generation": generation.model_copy(update={"reward": reward})}
+        update={"generation": generation.model_copy(update={"reward_model": reward})}
     )
 
 

@@ -228,7 +228,7 @@ def _fetch_challenger(
 
 def _load_reward_model(config: SummarizeConfig, cache: Path) -> RewardModel | None:
     """Load the reward model of a night with candidates, on a base of its own."""
-    section = config.generation.reward
+    section = config.generation.reward_model
     adapter = resolve_reward(config)
     if adapter is None or section is None:
         return None

@@ -70,3 +70,10 @@ def test_the_weekly_configs_differ_in_what_they_learn_alone():
     assert edits.data.validation == pairs.data.test, "both are scored by the same"
     folder = edits.data.train.removesuffix("/sft/train.jsonl")
     assert pairs.data.train == f"{folder}/pairs/train.jsonl"
+
+
+def test_a_night_can_name_the_reward_model_of_the_week():
+    path = str(EXAMPLES / "weekly" / "reward.yaml")
+    judge = load_config("train", read_config(path), (), {"date": "2026-02-02"})
+    text = (EXAMPLES / "nightly.yaml").read_text(encoding="utf-8")
+    assert f"reward_model: {{adapter: {judge.output}/{judge.run}/adapter}}" in text

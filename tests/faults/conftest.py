@@ -139,7 +139,7 @@ def judged(tmp_path: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def add(night: dict[str, Any]) -> dict[str, Any]:
         reward = {"adapter": f"{folder}/judge"}
-        generation = {"temperature": 0.7, "candidates": 3, "reward": reward}
+        generation = {"temperature": 0.7, "candidates": 3, "reward_model": reward}
         return night | {"model": {}, "adapter": f"{folder}/a", "generation": generation}
 
     return add

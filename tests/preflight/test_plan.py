@@ -335,14 +335,22 @@ def test_a_plan_says_of_a_reward_model_what_its_night_will(summarizing, tmp_path
     publish_reward_model(base_folder, tmp_path / "judge-work", judge)
 
     def planned(**reward: Any) -> Plan:
-        candidates = {"temperature": 0.7, "candidates": 3, "reward": {"adapter": judge, **reward}}
+        candidates = {
+            "temperature": 0.7,
+            "candidates": 3,
+            "reward_model": {"adapter": judge, **reward},
+        }
         return plan(summarizing(generation=candidates))
 
     text = planned().findings()
     assert "it chooses one of 3 candidates of each summary" in text
     assert "GiB more of memory in each worker" in text
-    ends(planned(adapter=f"{tmp_path}/nowhere"), ExitCode.MISSING, "generation.reward.adapter: ")
-    ends(planned(adapter_digest="0" * 12), ExitCode.DATA, "generation.reward.adapter_digest")
+    ends(
+        planned(adapter=f"{tmp_path}/nowhere"),
+        ExitCode.MISSING,
+        "generation.reward_model.adapter: ",
+    )
+    ends(planned(adapter_digest="0" * 12), ExitCode.DATA, "generation.reward_model.adapter_digest")
     writer = f"{tmp_path}/runs/a"
     publish_adapter(base_folder, tmp_path / "a-work", writer)
     ends(planned(adapter=writer), ExitCode.CONFIG, "and no reward model")

@@ -115,6 +115,17 @@ def test_a_hub_id_is_not_on_this_machine(recap, night, tmp_path):
     assert "org/adapter" not in ended.err
 
 
+@pytest.mark.parametrize("target", CLUSTERS)
+def test_a_reward_model_of_a_night_is_one_of_its_places(recap, night, tmp_path, target):
+    judge = {"adapter": "/models/tuned", "base": "/models/judge"}
+    generation = {"temperature": 0.7, "candidates": 2, "reward_model": judge}
+    config = written(tmp_path / "c.yaml", night | {"generation": generation})
+    ended = recap("submit", target, config, "--var", "date=2026-01-31", "--no-plan")
+    assert ended.code == ExitCode.CONFIG
+    assert "  generation.reward_model.adapter  /models/tuned\n" in ended.err
+    assert "  generation.reward_model.base     /models/judge\n" in ended.err
+
+
 def adapter_of(base: str, folder: Path) -> str:
     """A published adapter folder that records this base."""
     folder.mkdir()

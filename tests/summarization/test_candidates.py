@@ -62,7 +62,7 @@ def night(config, tmp_path):
         generation = {"temperature": 0.7, "seed": seed}
         if candidates > 1:
             reward = {"adapter": f"{tmp_path}/judge"}
-            generation |= {"candidates": candidates, "reward": reward}
+            generation |= {"candidates": candidates, "reward_model": reward}
         base = {"adapter": f"{tmp_path}/runs/a", "chunks": {"records": 8}, "model": {}}
         return config(**{**base, "generation": generation, **keys})
 
@@ -227,7 +227,9 @@ def test_a_reward_model_without_any_score_ends_the_night(night, none):
 
 
 def test_a_reward_model_that_scores_nothing_is_a_mistake_in_the_config(night):
-    with pytest.raises(ConfigError, match=r"generation\.reward: the reward model scored none"):
+    with pytest.raises(
+        ConfigError, match=r"generation\.reward_model: the reward model scored none"
+    ):
         run(night(), score=Broken(bool))
 
 
@@ -266,7 +268,7 @@ def test_a_finished_night_is_of_its_candidates_and_its_reward_model(night, tmp_p
     put_reward_model(f"{tmp_path}/other", tmp_path)
     other = {"temperature": 0.7, "seed": SEED, "candidates": COUNT}
     with pytest.raises(OutputError, match="candidates reward digest"):
-        run(night(generation=other | {"reward": {"adapter": f"{tmp_path}/other"}}))
+        run(night(generation=other | {"reward_model": {"adapter": f"{tmp_path}/other"}}))
     with pytest.raises(OutputError, match="candidates count"):
         run(night(3))
     with pytest.raises(OutputError, match="candidates"):
@@ -282,21 +284,25 @@ def test_a_night_that_began_with_another_reward_model_begins_anew(night, tmp_pat
     put_reward_model(f"{tmp_path}/other", tmp_path)
     generation = {"temperature": 0.7, "seed": SEED, "candidates": COUNT}
     reward = {"adapter": f"{tmp_path}/other"}
-    assert run(night(generation=generation | {"reward": reward})) == COUNT * (RECORDS + 1)
+    assert run(night(generation=generation | {"reward_model": reward})) == COUNT * (RECORDS + 1)
 
 
 @pytest.mark.parametrize(
     ("reward", "error", "text"),
     [
-        ({"adapter": "nowhere"}, MissingError, "^generation.reward.adapter: .*nowhere"),
-        ({"adapter": "runs/a"}, ConfigError, "^generation.reward.adapter: .*no reward model"),
-        ({"adapter": "c.json"}, ConfigError, "^generation.reward.adapter: .*is a pointer"),
-        ({"adapter": "judge", "adapter_digest": "0" * 12}, DataError, "^generation.reward.adapter"),
+        ({"adapter": "nowhere"}, MissingError, "^generation.reward_model.adapter: .*nowhere"),
+        ({"adapter": "runs/a"}, ConfigError, "^generation.reward_model.adapter: .*no reward model"),
+        ({"adapter": "c.json"}, ConfigError, "^generation.reward_model.adapter: .*is a pointer"),
+        (
+            {"adapter": "judge", "adapter_digest": "0" * 12},
+            DataError,
+            "^generation.reward_model.adapter",
+        ),
     ],
 )
 def test_what_is_no_reward_model_ends_a_night_at_once(night, tmp_path, reward, error, text):
     reward = reward | {"adapter": f"{tmp_path}/{reward['adapter']}"}
-    generation = {"temperature": 0.7, "candidates": 2, "reward": reward}
+    generation = {"temperature": 0.7, "candidates": 2, "reward_model": reward}
     with pytest.raises(error, match=text):
         run(night(generation=generation))
     assert not (tmp_path / "out").exists()
@@ -306,8 +312,8 @@ def test_what_is_no_reward_model_ends_a_night_at_once(night, tmp_path, reward, e
     ("command", "keys", "mistake"),
     [
         ("summarize", "{candidates: 4, temperature: 1}", "needs a reward model that chooses"),
-        ("summarize", "{candidates: 4, reward: {adapter: r}}", "would all be the same"),
-        ("summarize", "{temperature: 1, reward: {adapter: r}}", "chooses among several"),
+        ("summarize", "{candidates: 4, reward_model: {adapter: r}}", "would all be the same"),
+        ("summarize", "{temperature: 1, reward_model: {adapter: r}}", "chooses among several"),
         ("summarize", "{temperature: 1, candidates: 0}", "generation.candidates"),
         ("summarize", "{temperature: 1, best_of: 4}", "it is called generation.candidates here"),
         ("evaluate", "{candidates: 4}", "is a key of `recap summarize`"),

@@ -33,7 +33,7 @@ def night(config, tmp_path, base_folder):
         generation: dict[str, Any] = {"max_new_tokens": 8, "temperature": 1.0, "seed": seed}
         generation["deterministic"] = True
         if candidates > 1:
-            generation |= {"candidates": candidates, "reward": {"adapter": judge}}
+            generation |= {"candidates": candidates, "reward_model": {"adapter": judge}}
         model = {"base": str(base_folder), "dtype": "float32"}
         return config(
             adapter=f"{tmp_path}/a",
@@ -63,7 +63,7 @@ def as_read(id: str) -> Conversation:
 def test_the_reward_model_chooses_by_its_own_scores(night, tmp_path):
     drawn = [summarized(night(f"plain-{n}", seed=42 + n)) for n in range(COUNT)]
     lines = summarized(night("best", COUNT))
-    adapter = read_reward_model(f"{tmp_path}/judge", NO_STORAGE, "generation.reward.adapter")
+    adapter = read_reward_model(f"{tmp_path}/judge", NO_STORAGE, "generation.reward_model.adapter")
     section = AdapterModelSection(dtype="float32")
     judge = load_reward_model(adapter, section, NO_STORAGE, tmp_path / "cache")
     for id, line in lines.items():

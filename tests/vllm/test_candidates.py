@@ -24,7 +24,7 @@ def test_candidates_of_vllm_are_what_nights_with_their_seeds_write(uris, vllm_ba
     model = {"base": str(vllm_base), "dtype": "float32"}
     nights = Nights(tmp_path, uris, engine="vllm", model=model)
     reward = {"adapter": uris["judge"], "dtype": "float32"}
-    generation = {**SAMPLING, "seed": 42, "candidates": COUNT, "reward": reward}
+    generation = {**SAMPLING, "seed": 42, "candidates": COUNT, "reward_model": reward}
     lines = nights.run("best", "a", generation=generation)
     assert nights.engines("best") == ["vllm 0.32.0"]
     drawn = [
