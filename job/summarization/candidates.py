@@ -93,6 +93,7 @@ def choose(candidates: Sequence[Answer | Reject], rewards: dict[str, float]) -> 
         Best(
             candidates=len(candidates),
             number=number,
+            drawn_tokens=sum(each.output_tokens for each in candidates if isinstance(each, Answer)),
             reward=rewards.get(best.text.strip()),
             reward_of_first=of_first,
             lowest_reward=found[0] if found else None,

@@ -48,12 +48,14 @@ class RewardSums:
         self._spread = FigureSums()
         self._firsts = 0
         self._unscored = 0
+        self._drawn_tokens = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one summary; a no-op in a night without candidates."""
         if "candidate" not in row:
             return
         self._firsts += row["candidate"] == 1
+        self._drawn_tokens += row["drawn_tokens"]
         if row["reward"] is None:
             self._unscored += 1
             return
@@ -69,4 +71,5 @@ class RewardSums:
         found: dict[str, Any] = {
             name: sums.to_json() for name, sums in figures.items() if sums.records
         }
-        return found | {"first_chosen": self._firsts, "unscored": self._unscored}
+        counts = {"first_chosen": self._firsts, "unscored": self._unscored}
+        return found | counts | {"drawn_tokens": self._drawn_tokens}

@@ -81,6 +81,7 @@ class Best(NamedTuple):
 
     candidates: int
     number: int  # of the chosen one, from 1
+    drawn_tokens: int  # of the answers of all candidates
     reward: float | None
     reward_of_first: float | None
     lowest_reward: float | None
@@ -277,6 +278,7 @@ def _best_cells(best: Best) -> dict[str, Any]:
     return {
         "candidates": best.candidates,
         "candidate": best.number,
+        "drawn_tokens": best.drawn_tokens,
         "reward": best.reward,
         "reward_of_first": best.reward_of_first,
         "lowest_reward": best.lowest_reward,

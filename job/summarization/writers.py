@@ -47,6 +47,7 @@ NUMBERS = frozenset(
         "leaks",
         "candidates",
         "candidate",
+        "drawn_tokens",
     }
 )
 
@@ -54,12 +55,13 @@ NUMBERS = frozenset(
 COLUMNS_OF_CANDIDATES = (
     "candidates",
     "candidate",
+    "drawn_tokens",
     "reward",
     "reward_of_first",
     "lowest_reward",
     "highest_reward",
 )
-FRACTIONS = frozenset(COLUMNS_OF_CANDIDATES[2:])
+FRACTIONS = frozenset(COLUMNS_OF_CANDIDATES[3:])
 
 # What a spreadsheet may run as a formula. Excel runs `- 1+1` too, although a minus may begin a list
 # in a summary. Excel and LibreOffice take the full-width signs of East Asian keyboards for the

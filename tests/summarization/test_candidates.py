@@ -22,7 +22,8 @@ RECORDS = 40
 COUNT = 4
 SEED = 7
 MARK = " by the challenger"
-KEYS = ("candidates", "candidate", "reward", "reward_of_first", "lowest_reward", "highest_reward")
+KEYS = ("candidates", "candidate", "drawn_tokens", "reward", "reward_of_first")
+KEYS += ("lowest_reward", "highest_reward")
 
 
 class Drawing(StandInEngine):
@@ -99,6 +100,7 @@ def test_the_written_summary_is_the_finished_one_of_the_highest_reward(night, tm
         assert (line["lowest_reward"], line["highest_reward"]) == (min(lengths), max(lengths))
         assert line["reward_of_first"] == (len(found[1]["summary"]) / 10 if 1 in found else None)
         assert line["candidates"] == COUNT
+        assert line["drawn_tokens"] >= sum(each["output_tokens"] for each in found.values())
         assert {key: line[key] for key in line if key not in (*KEYS, "digest")} == {
             key: value for key, value in found[best[0]].items() if key != "digest"
         }
@@ -125,6 +127,8 @@ def test_a_manifest_says_what_the_candidates_were_worth(night, tmp_path):
     assert block["gain"]["records"] == len(gains) < len(rewards)
     assert block["first_chosen"] == sum(line["candidate"] == 1 for line in lines)
     assert block["unscored"] == 0
+    assert block["drawn_tokens"] == sum(line["drawn_tokens"] for line in lines)
+    assert block["drawn_tokens"] > 2 * facts["counts"]["output_tokens"]
     assert facts["quality"]["figures"]["reward"]["mean"] == block["reward_of_summary"]["mean"]
     assert facts["quality"]["reward_model"]["digest"] == block["reward"]["digest"]
     counts = facts["counts"]
