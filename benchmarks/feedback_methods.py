@@ -31,6 +31,7 @@ from benchmarks.feedback_worth import (
     Record,
     numbers,
     summarized,
+    training_section,
     with_number,
 )
 from benchmarks.pairs import machine
@@ -250,7 +251,7 @@ def make_champion(team: Team) -> None:
         "output": str(team.folder / "runs"),
         "lora": {"r": 32, "alpha": 128, "dropout": 0.0, "target_modules": "all-linear"},
         "prompt": {"system": "Summarize."},
-        "training": training(3e-3, 1, 42),
+        "training": training_section(3e-3, 1, 42),
         "publish": {"verify": False},
     }
     team.train("champion", config)
@@ -265,21 +266,6 @@ def settings() -> Record:
         "generation": {"max_new_tokens": 48},
         "serve": {"quantization": None, "dtype": "float32"},
         "evaluation": {"max_conversations": VALIDATION, "base_without_adapter": False},
-    }
-
-
-def training(rate: float, epochs: int, seed: int) -> Record:
-    """Return the section of a training."""
-    return {
-        "seed": seed,
-        "epochs": epochs,
-        "learning_rate": rate,
-        "batch_size": 8,
-        "gradient_accumulation_steps": 1,
-        "max_tokens": 512,
-        "evaluate_every_epochs": 1000,
-        "save_every_epochs": 1000,
-        "sample_summaries": 0,
     }
 
 
@@ -302,7 +288,9 @@ def challenge(team: Team, way: Way, verdicts: str, seed: int = 42) -> Record:
         "method": method,
         "data": reading,
         "output": str(team.folder / "runs"),
-        "training": training(way.rate, way.epochs, seed) | {"start_from": str(pointer)} | own,
+        "training": training_section(way.rate, way.epochs, seed)
+        | {"start_from": str(pointer)}
+        | own,
         "publish": {
             "verify": False,  # a process more, which has nothing to do with the verdict
             "champion": str(pointer),

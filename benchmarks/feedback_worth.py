@@ -106,6 +106,21 @@ class Trained:
     seconds: float  # from reading the data to the last step
 
 
+def training_section(rate: float, epochs: int, seed: int) -> dict[str, Any]:
+    """Return the config's section of a training that only learns."""
+    return {
+        "seed": seed,
+        "epochs": epochs,
+        "learning_rate": rate,
+        "batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "max_tokens": 512,
+        "evaluate_every_epochs": 1000,
+        "save_every_epochs": 1000,
+        "sample_summaries": 0,
+    }
+
+
 def train(
     work: Path,
     data: Mapping[str, Sequence[Record]],
@@ -135,17 +150,8 @@ def train(
         text = "".join(json.dumps(each) + "\n" for each in records)
         (work / f"{split}.jsonl").write_text(text, encoding="utf-8")
     name = method["method"]
-    training = {
+    training = training_section(rate, epochs, seed) | {
         "start_from": str(start_from) if start_from else None,
-        "seed": seed,
-        "epochs": epochs,
-        "learning_rate": rate,
-        "batch_size": 8,
-        "gradient_accumulation_steps": 1,
-        "max_tokens": 512,
-        "evaluate_every_epochs": 1000,
-        "save_every_epochs": 1000,
-        "sample_summaries": 0,
         **{key: value for key, value in method.items() if key == name},
     }
     content: dict[str, Any] = {

@@ -13,8 +13,17 @@ from job.model.reward import add_head, reward_config
 from job.prompt.template import make_prompt, write_prompt
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
+from tests.adapters import publish_adapter
 
 NO_STORAGE: Any = None
+
+
+def publish_both(base_uri: Path | str, work: Path) -> dict[str, str]:
+    """Publish a reward model and an adapter that summarizes; return their locations by name."""
+    found = {name: str(work / f"published-{name}") for name in ("reward", "adapter")}
+    publish_reward_model(base_uri, work, found["reward"])
+    publish_adapter(base_uri, work, found["adapter"])
+    return found
 
 
 def publish_reward_model(

@@ -19,9 +19,8 @@ from job.evaluation.table import score_table
 from job.inference.reward import load_reward_model
 from job.model.reward import read_reward_model
 from job.preflight.metric_models import metric_model_checks
-from tests.adapters import publish_adapter
 from tests.evaluation.conftest import make_conversations
-from tests.rewards import publish_reward_model
+from tests.rewards import publish_both
 from tests.tiny import make_base
 
 TALKS = make_conversations(6)
@@ -30,11 +29,7 @@ TALK = Conversation("c-1", (Turn("customer", "Hello"),), Source("f", 1))
 
 @pytest.fixture(scope="module")
 def uris(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    work = tmp_path_factory.mktemp("made")
-    found = {name: str(work / f"published-{name}") for name in ("reward", "adapter")}
-    publish_reward_model(base_folder, work, found["reward"])
-    publish_adapter(base_folder, work, found["adapter"])
-    return found
+    return publish_both(base_folder, tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import ExitCode
+from job.storage.folders import MANIFEST, read_manifest_file
 from job.storage.open import open_store
 from tests.faults.s3_proxy import FaultyS3, Request
 from tests.faults.trials import LineServer, environment_of_children
@@ -125,6 +126,36 @@ def assert_complete(config: dict[str, Any]) -> None:
     assert found == first + second
     assert [reject["id"] for reject in rejects] == [None, "c2", None, "c2"]
     assert len(summaries) == RECORDS - 4
+
+
+def content_of(config: dict[str, Any], block: str) -> tuple[dict[str, bytes], Any]:
+    """Return the bytes of all lines by file, and a block of the manifest."""
+    store = open_store(config["output"])
+    keys = [entry.key for entry in store.list() if entry.key.endswith(".jsonl")]
+    found = read_manifest_file(store, MANIFEST).extra[block]
+    return {key: store.read(key) for key in keys}, found
+
+
+def kill_at_each_call(
+    workers: Workers, config: dict[str, Any], shards: int, then: int, block: str, content: Any
+) -> int:
+    """Kill a night at each call of its engines, and finish each by `then` shards.
+
+    Asserts that each has the same `content`, by `content_of`. Return the number of kills.
+    """
+    call = 0
+    while True:
+        hurt = config | {"output": f"{config['output']}-{call}"}
+        codes = {
+            workers.wait(workers.start(hurt, f"{index}/{shards}", call)) for index in range(shards)
+        }
+        assert codes <= {KILLED, ExitCode.DONE}, workers.end_of_log()
+        workers.run(hurt, then)
+        assert_complete(hurt)
+        assert content_of(hurt, block) == content
+        if KILLED not in codes:
+            return call
+        call += 1
 
 
 def kill_at(

@@ -3,20 +3,17 @@
 import pytest
 
 from job.errors import ExitCode
-from job.storage.folders import MANIFEST, read_manifest_file
-from job.storage.open import open_store
 from job.summarization.careful_engine import CRASHED
-from tests.faults.nights import KILLED, assert_complete, rows_of, run_until_done
+from tests.faults.nights import (
+    KILLED,
+    assert_complete,
+    content_of,
+    kill_at_each_call,
+    rows_of,
+    run_until_done,
+)
 
 DONE = ExitCode.DONE
-
-
-def content_of(config):
-    """Return the bytes of all lines by file, and the manifest's block of the candidates."""
-    store = open_store(config["output"])
-    keys = [entry.key for entry in store.list() if entry.key.endswith(".jsonl")]
-    block = read_manifest_file(store, MANIFEST).extra["candidates"]
-    return {key: store.read(key) for key in keys}, block
 
 
 @pytest.mark.faults
@@ -26,22 +23,11 @@ def test_killed_at_every_candidate_and_every_score(workers, night, judged, shard
     whole = config | {"output": f"{night['output']}-undisturbed"}
     workers.run(whole)
     assert_complete(whole)
-    content = content_of(whole)
+    content = content_of(whole, "candidates")
     assert content[1]["gain"]["mean"] > 0
-    call = 0
-    codes = [KILLED]
-    while KILLED in codes:
-        hurt = config | {"output": f"{night['output']}-{call}"}
-        codes = [
-            workers.wait(workers.start(hurt, f"{index}/{shards}", call)) for index in range(shards)
-        ]
-        assert set(codes) <= {KILLED, DONE}, workers.end_of_log()
-        workers.run(hurt, then)
-        assert_complete(hurt)
-        assert content_of(hurt) == content
-        call += 1
-    print(f"\n{shards} shards then {then}: killed at {call - 1} calls")
-    assert call > 20 // shards, "three candidates and a scoring of each chunk"
+    kills = kill_at_each_call(workers, config, shards, then, "candidates", content)
+    print(f"\n{shards} shards then {then}: killed at {kills} calls")
+    assert kills >= 20 // shards, "three candidates and a scoring of each chunk"
 
 
 @pytest.mark.faults

@@ -14,7 +14,9 @@ from job.summarization.challenger import Choice
 from tests.faults.nights import (
     KILLED,
     assert_complete,
+    content_of,
     kill_at,
+    kill_at_each_call,
     number_of_operations,
     rows_of,
     run_at_once,
@@ -25,13 +27,6 @@ SHADOW = {"shadow": 0.5}
 CANARY = {"canary": 0.5}
 DONE = ExitCode.DONE
 OPERATIONS = 8  # of S3, over the whole night
-
-
-def content_of(config):
-    """Return the bytes of all lines by file, and the manifest's block of the challenger."""
-    store = open_store(config["output"])
-    keys = [entry.key for entry in store.list() if entry.key.endswith(".jsonl")]
-    return {key: store.read(key) for key in keys}, block_of(config)
 
 
 def block_of(config):
@@ -46,7 +41,7 @@ def undisturbed(workers):
         whole = config | {"output": f"{config['output']}-undisturbed"}
         workers.run(whole)
         assert_complete(whole)
-        content = content_of(whole)
+        content = content_of(whole, "challenger")
         block = content[1]
         assert block["counts"]["summaries"]
         assert block["beside"]["counts"]["summaries"]
@@ -57,7 +52,7 @@ def undisturbed(workers):
 
 def assert_same(config, content):
     assert_complete(config)
-    assert content_of(config) == content
+    assert content_of(config, "challenger") == content
 
 
 @pytest.mark.faults
@@ -68,19 +63,9 @@ def test_killed_at_every_call_of_an_engine(
 ):
     config = challenged(night, **how)
     content = undisturbed(config)
-    call = 0
-    codes = [KILLED]
-    while KILLED in codes:
-        hurt = config | {"output": f"{night['output']}-{call}"}
-        codes = [
-            workers.wait(workers.start(hurt, f"{index}/{shards}", call)) for index in range(shards)
-        ]
-        assert set(codes) <= {KILLED, DONE}, workers.end_of_log()
-        workers.run(hurt, then)
-        assert_same(hurt, content)
-        call += 1
-    print(f"\n{how}, {shards} shards then {then}: killed at {call - 1} calls")
-    assert call > 10 // shards, "both engines have calls"
+    kills = kill_at_each_call(workers, config, shards, then, "challenger", content)
+    print(f"\n{how}, {shards} shards then {then}: killed at {kills} calls")
+    assert kills >= 10 // shards, "both engines have calls"
 
 
 @pytest.mark.faults

@@ -21,8 +21,7 @@ from job.model.fetch import fetch_base, read_adapter
 from job.model.reward import read_reward_model
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
-from tests.adapters import publish_adapter
-from tests.rewards import NO_STORAGE, publish_reward_model
+from tests.rewards import NO_STORAGE, publish_both
 
 SECTION = AdapterModelSection(quantization=None)
 PROMPTS = [[5, 6, 7], [8] * 20, [9, 10], [11] * 7]
@@ -31,11 +30,7 @@ COMPLETIONS = [[20, 21, 1], [22, 1], [23] * 12 + [1], [1]]
 
 @pytest.fixture(scope="module")
 def uris(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    work = tmp_path_factory.mktemp("work")
-    found = {name: str(work / f"published-{name}") for name in ("reward", "adapter")}
-    publish_reward_model(base_folder, work, found["reward"])
-    publish_adapter(base_folder, work, found["adapter"])
-    return found
+    return publish_both(base_folder, tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture

@@ -17,16 +17,10 @@ from job.model.adapter import lora_config
 from job.training.batches import Ranks, StepBatch
 from job.training.preferences import PairTrainer, ThumbTrainer, with_mismatched
 from job.training.trainer import Needs, RecapTrainer
+from tests.training.pairs import PAIRS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PAIRS = [
-    {"prompt_ids": [5, 6, 7, 8], "chosen_ids": [9, 10, 1], "rejected_ids": [11, 1]},
-    {"prompt_ids": [12, 13], "chosen_ids": [14, 1], "rejected_ids": [15, 16, 17, 18, 1]},
-    {"prompt_ids": [20] * 9, "chosen_ids": [21, 22, 23, 1], "rejected_ids": [24, 25, 1]},
-    {"prompt_ids": [30, 31, 32], "chosen_ids": [33, 1], "rejected_ids": [34, 1]},
-    {"prompt_ids": [40] * 6, "chosen_ids": [41] * 7 + [1], "rejected_ids": [42, 1]},
-]
 THUMBS = [
     {"prompt_ids": [5, 6, 7, 8], "completion_ids": [9, 10, 1], "label": True},
     {"prompt_ids": [12, 13], "completion_ids": [14, 1], "label": False},
