@@ -6,9 +6,17 @@ from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
 
+from job.config.candidates_section import NightGenerationSection
 from job.config.commands import SummarizeConfig
 from job.config.data_sections import reading_identity
-from job.config.sections import CsvOutputSection, as_list, model_identity, names_one_file, to_plain
+from job.config.sections import (
+    CsvOutputSection,
+    GenerationSection,
+    as_list,
+    model_identity,
+    names_one_file,
+    to_plain,
+)
 from job.conversations.record import Conversation
 from job.identity import json_digest
 from job.storage.open import InputFile
@@ -31,7 +39,7 @@ LATER_KEY = "deterministic"
 SELECTION = ("include", "exclude")
 
 # Keys of `generation` that are in the identity apart, where they mean anything.
-OF_CANDIDATES = {"candidates", "reward"}
+OF_CANDIDATES = NightGenerationSection.model_fields.keys() - GenerationSection.model_fields.keys()
 CANDIDATES = "candidates"  # key of them, and of the manifest's facts
 
 # Keys of the config that are part of the identity as they are.

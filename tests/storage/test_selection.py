@@ -207,7 +207,8 @@ def test_a_link_to_a_folder_can_be_excluded_as_the_message_says(tmp_path):
 def test_a_table_with_a_log_of_its_own_is_a_warning(root, events, log, table):
     fill(root, "calls/part-0.jsonl", log)
     assert [file.key for file in list_inputs([root])] == ["calls/part-0.jsonl"]
-    (warned,) = [each for each in events() if each["level"] == "warning"]
+    (warned,) = [each for each in events() if "table" in each["message"]]
+    assert warned["level"] == "warning"
     assert "deleted rows and rows twice" in warned["message"]
     assert warned["tables"] == [f"{root}{table}"]
 
