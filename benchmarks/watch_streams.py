@@ -71,7 +71,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a planted change: nights until the alarm, and the cause named that day.
+    """The end of a planted change: nights until the alarm, and the cause named that day.
 
     `delay` is infinite without an alarm, and None if the alarm was there before the change.
     """

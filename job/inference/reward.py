@@ -8,15 +8,15 @@ its third digit. With `max_rows` 1 it does not. Batches are halved where memory 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.conversations.record import Answer, Conversation
-from job.errors import is_out_of_memory
 from job.inference.budget import TokenBudget, memory_of
 from job.inference.open import FetchedModel, fitting_into_memory, model_on_disk
-from job.inference.transformers_engine import errors_of_gpu, longest_first
+from job.inference.transformers_engine import compute_or_shrink, longest_first
 from job.model import Model
 from job.model.attach import REWARD_MODEL, attach_adapter, is_adapted
 from job.model.fetch import Adapter, Base, check_same_base, fetch_adapter, fetch_base_of
@@ -66,7 +66,10 @@ class RewardModel:
                 left = order[len(scores) :]
                 fitting = self._budget.limit(None) // len(rows[left[0]])
                 batch = left[: max(1, min(fitting, self.max_rows))]
-                found = self._compute_or_shrink([rows[row] for row in batch])
+                ids = [rows[row] for row in batch]
+                padded = len(ids) * len(ids[0])
+                compute = partial(self._compute, ids)
+                found = compute_or_shrink(self._budget, len(ids), (padded, padded), compute)
                 if found is None:
                     continue
                 scores.update(zip(batch, found, strict=True))
@@ -145,26 +148,6 @@ class RewardModel:
             if self.is_alone:
                 self.model.disable_adapter_layers()
             self.model.set_adapter(before, inference_mode=True)
-
-    def _compute_or_shrink(self, rows: list[list[int]]) -> list[float] | None:
-        """Return the score of each row. If memory runs out, halve the budget and return None."""
-        import torch
-
-        padded = len(rows) * len(rows[0])
-        try:
-            with errors_of_gpu():
-                self._budget.begin()
-                found = self._compute(rows)
-                self._budget.succeed(padded, padded)
-                return found
-        except Exception as error:
-            if not is_out_of_memory(error) or len(rows) == 1:
-                raise
-        # Not within the handler: the exception holds the frames, and they the batch's tensors.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self._budget.fail(padded, len(rows))
-        return None
 
     def _compute(self, rows: list[list[int]]) -> list[float]:
         import torch

@@ -10,6 +10,7 @@ batches grow with the memory that is free. One that does not fit is halved.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from job.config.sections import GenerationSection
 from job.errors import is_out_of_memory
@@ -21,6 +22,7 @@ from job.model import Model, Tokenizer
 from job.model.control_tokens import end_tokens
 from job.model.families import max_positions
 
+T = TypeVar("T")
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]
 
 
@@ -71,7 +73,7 @@ class TransformersEngine:
         for prompt in prompts:
             self._check_vocabulary(prompt)
         if self._sharing is None and len(prompts) > 1 and not settings.deterministic:
-            with errors_of_gpu():
+            with _errors_of_gpu():
                 self._sharing = find_sharing(self._model, max(prompts, key=len))
 
         choose = self._choose(settings)
@@ -133,31 +135,47 @@ class TransformersEngine:
 
         Raise whatever torch raises for a batch of one row, RetryError if the GPU itself fails.
         """
-        import torch
-
         lengths = [len(prompt) for prompt in prompts]
         new_tokens = settings.max_new_tokens
-        padded = padded_tokens(lengths, new_tokens)
-        try:
-            with errors_of_gpu():
-                self._budget.begin()
-                tokens = self._decode(self._model, prompts, self._ends, new_tokens, choose)
-                self._budget.succeed(len(lengths) * lengths[0], padded)
-                return tokens
-        except Exception as error:
-            if not is_out_of_memory(error) or len(prompts) == 1:
-                raise
+        return compute_or_shrink(
+            self._budget,
+            len(prompts),
+            (len(lengths) * lengths[0], padded_tokens(lengths, new_tokens)),
+            lambda: self._decode(self._model, prompts, self._ends, new_tokens, choose),
+        )
 
-        # Not within the handler: the exception refers to the frames that it passed through, and
-        # they hold the batch's tensors. Only here can their memory be freed.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self._budget.fail(padded, len(prompts))
-        return None
+
+def compute_or_shrink(
+    budget: TokenBudget, rows: int, tokens: tuple[int, int], compute: Callable[[], T]
+) -> T | None:
+    """Return what `compute` finds for a batch. If memory runs out, halve the budget; return None.
+
+    `tokens` are those that the batch begins with, and all that it has in the end, both with
+    padding. Raise whatever torch raises for one row, RetryError if the GPU itself fails.
+    """
+    import torch
+
+    begun, padded = tokens
+    try:
+        with _errors_of_gpu():
+            budget.begin()
+            found = compute()
+            budget.succeed(begun, padded)
+            return found
+    except Exception as error:
+        if not is_out_of_memory(error) or rows == 1:
+            raise
+
+    # Not within the handler: the exception refers to the frames that it passed through, and they
+    # hold the batch's tensors. Only here can their memory be freed.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    budget.fail(padded, rows)
+    return None
 
 
 @contextmanager
-def errors_of_gpu() -> Iterator[None]:
+def _errors_of_gpu() -> Iterator[None]:
     """Raise RetryError in place of the error of a GPU that fails, unless its memory ran out."""
     import torch
 

@@ -45,7 +45,7 @@ def day(number: int) -> date:
 
 @dataclass(frozen=True)
 class Habits:
-    """How the nights of a team vary while nothing changes.
+    """The ways in which a team's nights vary while nothing changes.
 
     Spreads are standard deviations as a share of a figure's level. `together` and `neighbors` are
     correlations: of the figures of one night, and of each night with the one before.
