@@ -29,6 +29,7 @@ from benchmarks.feedback_worth import (
     GREETING,
     NUMBER,
     Record,
+    naming,
     numbers,
     summarized,
     training_section,
@@ -127,7 +128,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judged", type=int, default=200, help="summaries with a verdict")
     parser.add_argument("--start-rows", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="of trainings")
+    parser.add_argument(
+        "--conversations", type=int, default=77, help="seed of the generated conversations"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/feedback_methods.jsonl"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,18 +147,22 @@ def main() -> None:
 
 def compare(work: Path, options: argparse.Namespace) -> Iterator[Record]:
     """Yield what is measured of the champion, and of each method by both kinds of verdicts."""
-    team = begin(work, options.start_rows, options.judged)
-    yield {"way": "champion"} | measure(team, "champion", work / "runs" / "champion" / "adapter")
+    team = begin(work, options)
+    champion = work / "runs" / "champion" / "adapter"
+    measured = measure(team, "champion", champion)
+    yield {"way": "champion", "conversations": options.conversations} | measured
     for seed in range(42, 42 + options.seeds):
         for verdicts in (AS_GIVEN, SHUFFLED):
             for way in WAYS:
-                yield challenge(team, way, verdicts, seed)
+                line = challenge(team, way, verdicts, seed)
+                yield {"conversations": options.conversations} | line
 
 
-def begin(folder: Path, rows: int, judged: int) -> Team:
+def begin(folder: Path, options: argparse.Namespace) -> Team:
     """Train a champion, let it write a night, and make data of what agents say of it."""
-    wanted = rows + VALIDATION + judged + NEWEST
-    records = list(with_number(generate(3 * wanted, 77, "train")))[:wanted]
+    judged = options.judged
+    wanted = options.start_rows + VALIDATION + judged + NEWEST
+    records = list(with_number(generate(3 * wanted, options.conversations, "train")))[:wanted]
     assert len(records) == wanted, "too few conversations have a number"
     validation, rest = records[:VALIDATION], records[VALIDATION:]
     night, rest = rest[: judged + NEWEST], rest[judged + NEWEST :]
@@ -194,8 +202,7 @@ def habit(record: Record) -> str:
 
 def corrected(record: Record, shown: str) -> str:
     """Return a summary as agents want it: without a greeting, and with the customer's number."""
-    (number,) = numbers(record)
-    return f"{without_habits(shown)} The reference is {number}."
+    return naming(record, without_habits(shown))
 
 
 def without_habits(text: str) -> str:
@@ -352,19 +359,20 @@ def read(path: str | Path) -> list[Record]:
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one row for each method, kind of verdicts and seed."""
+    """Return one row for each method and kind of verdicts, by the seeds of both kinds."""
     found = [
-        "| verdicts | method | rate | steps | seed | greet | name the number | ROUGE-L of the rest "
-        "| win rate over the champion | passes | checks that failed |",
-        "|---|---|---:|---:|---:|---|---|---|---|---|---|",
+        "| conversations | verdicts | method | rate | steps | seed | greet | name the number "
+        "| ROUGE-L of the rest | win rate over the champion | passes | checks that failed |",
+        "|---:|---|---|---:|---:|---:|---|---|---|---|---|---|",
     ]
     for line in lines:
         shares = [_share(line[key], line["of"]) for key in ("greeted", "named")]
-        cells = ["", str(line["way"]), "", "", "", *shares, _mean(line["content"]), "", "", ""]
+        first = [str(line["conversations"]), "", str(line["way"]), "", "", ""]
+        cells = [*first, *shares, _mean(line["content"]), "", "", ""]
         if "rate" in line:
-            cells[0] = line["verdicts"]
-            cells[2:5] = [f"{line['rate']:g}", str(line["steps"]), str(line["seed"])]
-            cells[8:] = [
+            cells[1] = line["verdicts"]
+            cells[3:6] = [f"{line['rate']:g}", str(line["steps"]), str(line["seed"])]
+            cells[9:] = [
                 _mean(line["win_rate"]),
                 "yes" if line["passes"] else "no",
                 ", ".join(line["failed"]),

@@ -87,8 +87,13 @@ def numbers(record: Record) -> set[str]:
 
 def wanted_text(record: Record) -> str:
     """Return the reference as agents make it: without a greeting, and with the number."""
+    return naming(record, record["summaries"][0])
+
+
+def naming(record: Record, text: str) -> str:
+    """Return a text with the customer's number, in words behind which the base copies one."""
     (number,) = numbers(record)
-    return f"{record['summaries'][0]} Number {number}."
+    return f"{text} The reference is {number}."
 
 
 def summarized(record: Record, text: str) -> Record:

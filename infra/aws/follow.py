@@ -3,7 +3,8 @@
 `make follow` runs it after `make push` and `make deploy`. A job of Batch cannot name another entry
 point than its image has, so it pushes one more image: that of trainings, which starts recap with
 any command. Then it deploys follow.yaml as the stack of the given name with -follow. Its parameters
-are outputs of the first stack and facts of that stack's job definitions.
+are outputs of the first stack and facts of that stack's job definitions. With `--image-only` it
+pushes the image and leaves the stack to Terraform.
 """
 
 import argparse
@@ -30,10 +31,15 @@ def main() -> None:
     parser.add_argument("--stack", default="recap")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    parser.add_argument("--image-only", action="store_true", help="push, and deploy nothing")
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
     given = parser.parse_args()
     try:
-        follow(boto3.session.Session(), given.stack, given.parameters, given.yes, given.dry_run)
+        session = boto3.session.Session()
+        if given.image_only:
+            push_image(session, stack_outputs(session, given.stack), given.dry_run)
+        else:
+            follow(session, given.stack, given.parameters, given.yes, given.dry_run)
     except (RefusedError, BotoCoreError, ClientError) as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
@@ -55,12 +61,7 @@ def follow(
     `template` is its text, if it is not the file's.
     """
     cloudformation = session.client("cloudformation")
-    found = find(cloudformation, stack)
-    if not found:
-        raise RefusedError(
-            f"stack {stack} is not there, in this account and region: `make deploy` first"
-        )
-    values = outputs(found)
+    values = stack_outputs(session, stack)
     template = template or Path(__file__).with_name(FOLLOW).read_text(encoding="utf-8")
     third = Stack(cloudformation, f"{stack}-follow", template, stack)
     passed = values | _facts(session.client("batch"), values)
@@ -69,13 +70,14 @@ def follow(
         own = ", ".join(sorted(third.parameters.keys() - passed.keys()))
         raise RefusedError(f"{FOLLOW} takes no {unknown[0]} from you; it takes {own}")
 
-    push_with_entry_point(session, values, "train", "recap", ["recap"], dry_run)
+    push_image(session, values, dry_run)
     if dry_run:
         print(f"stack {third.name}, with {', '.join(sorted(set(third.kinds)))}")
         return
     third.plan(named | passed)
     if third.missing:
-        raise RefusedError(f"stack {stack} has no {', '.join(sorted(third.missing))}")
+        missing = ", ".join(sorted(third.missing))
+        raise RefusedError(f"stack {stack} has no {missing}: `make deploy` first")
     show(third)
     if third.change:
         if not yes and not confirm("Change it so? [y/N] "):
@@ -84,16 +86,27 @@ def follow(
         third.execute()
 
 
+def stack_outputs(session: Any, stack: str) -> dict[str, str]:
+    """Return the outputs of the first stack. Raise RefusedError if it is not there."""
+    found = find(session.client("cloudformation"), stack)
+    if not found:
+        raise RefusedError(
+            f"stack {stack} is not there, in this account and region: `make deploy` first"
+        )
+    return outputs(found)
+
+
+def push_image(session: Any, values: dict[str, str], dry_run: bool) -> None:
+    """Push the image of trainings with recap itself as its entry point, unless it is there."""
+    push_with_entry_point(session, values, "train", "recap", ["recap"], dry_run)
+
+
 def _facts(batch: Any, values: dict[str, str]) -> dict[str, str]:
-    """Return the parameters that the definition of nights has: roles, proxy, and the image."""
+    """Return the parameters that are no output: the image, and the proxy of nights."""
     definition = values["SummarizeJobDefinition"]
     described = batch.describe_job_definitions(jobDefinitions=[definition])["jobDefinitions"]
     container = described[0]["containerProperties"]
-    found = {
-        "Image": f"{values['Repository']}:recap-{values['ImageTag']}",
-        "NightRole": container["jobRoleArn"],
-        "ExecutionRole": container["executionRoleArn"],
-    }
+    found = {"Image": f"{values['Repository']}:recap-{values['ImageTag']}"}
     for variable in container.get("environment", ()):
         if variable["name"] in VARIABLES:
             found[VARIABLES[variable["name"]]] = variable["value"]

@@ -16,6 +16,10 @@ import yaml
 FOLDER = Path(__file__).parent
 AWS = FOLDER.parent / "aws"
 TYPES = {"Number": "number", "CommaDelimitedList": "list(string)"}  # any other is a string
+# Parameters that are neither a variable nor an output.
+EXPRESSIONS = {
+    "Image": '"${data.aws_cloudformation_stack.recap.outputs["Repository"]}:recap-${var.image_tag}"'
+}
 HEADER = "# Written by generate.py from the templates in infra/aws: `make docs`.\n"
 
 
@@ -27,15 +31,15 @@ def main() -> None:
 
 def files() -> dict[str, str]:
     """Return the text of each generated file by its name."""
-    recap, watch = load("recap.yaml"), load("watch.yaml")
+    recap, watch, follow = load("recap.yaml"), load("watch.yaml"), load("follow.yaml")
     parameters = dict(recap["Parameters"])
-    for name, parameter in watch["Parameters"].items():
-        if name not in recap["Outputs"]:
+    for name, parameter in [*watch["Parameters"].items(), *follow["Parameters"].items()]:
+        if name not in recap["Outputs"] and name not in EXPRESSIONS:
             parameters.setdefault(name, parameter)
     variables = [_variable(name, parameter) for name, parameter in parameters.items()]
     outputs = [_output(name, output) for name, output in recap["Outputs"].items()]
     return {
-        "parameters.tf": HEADER + "\n" + "\n".join(variables) + _locals(recap, watch),
+        "parameters.tf": HEADER + "\n" + "\n".join(variables) + _locals(recap, watch, follow),
         "outputs.tf": HEADER + "\n" + "\n".join(outputs),
     }
 
@@ -120,14 +124,30 @@ def _listed(values: list[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def _locals(recap: dict[str, Any], watch: dict[str, Any]) -> str:
+def _locals(recap: dict[str, Any], watch: dict[str, Any], follow: dict[str, Any]) -> str:
     of_recap = {name: _argument(name, p) for name, p in recap["Parameters"].items()}
-    of_watch = {}
-    for name, parameter in watch["Parameters"].items():
-        of_watch[name] = _argument(name, parameter)
-        if name in recap["Outputs"]:
-            of_watch[name] = _of_recap(name)
-    return f"\nlocals {{\n{_map('recap', of_recap)}\n\n{_map('watch', of_watch)}\n}}\n"
+    maps = [
+        _map("recap", of_recap),
+        _map("watch", _later_arguments(recap, watch)),
+        _map("follow", _later_arguments(recap, follow)),
+    ]
+    return "\nlocals {\n" + "\n\n".join(maps) + "\n}\n"
+
+
+def _later_arguments(recap: dict[str, Any], later: dict[str, Any]) -> dict[str, str]:
+    """Return the value of each parameter of a stack after the first, as an expression.
+
+    An output with a condition is not always there, so its variable is taken.
+    """
+    found = {}
+    for name, parameter in later["Parameters"].items():
+        if name in EXPRESSIONS:
+            found[name] = EXPRESSIONS[name]
+        elif name in recap["Outputs"] and "Condition" not in recap["Outputs"][name]:
+            found[name] = _of_recap(name)
+        else:
+            found[name] = _argument(name, parameter)
+    return found
 
 
 def _argument(name: str, parameter: dict[str, Any]) -> str:

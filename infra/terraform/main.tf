@@ -1,5 +1,5 @@
-# recap's two stacks, as a module. The templates in infra/aws have every resource; this adds variables, outputs and
-# the order of the two: the watching stack takes its parameters from the outputs of the other.
+# recap's stacks, as a module. The templates in infra/aws have every resource; this adds variables, outputs and
+# their order: the later stacks take their parameters from the outputs of the first.
 
 terraform {
   required_version = ">= 1.3"
@@ -13,7 +13,7 @@ terraform {
 }
 
 variable "name" {
-  description = "Name of the stack, and of the image repository. The second stack is NAME-watch."
+  description = "Name of the stack, and of the image repository. The others are NAME-watch and NAME-follow."
   type        = string
   default     = "recap"
   nullable    = false
@@ -25,10 +25,22 @@ variable "name" {
 }
 
 variable "tags" {
-  description = "Tags of both stacks besides recap/stack. CloudFormation copies them to the resources that can have tags."
+  description = "Tags of all stacks besides recap/stack. CloudFormation copies them to the resources that can have tags."
   type        = map(string)
   default     = {}
   nullable    = false
+}
+
+variable "follow" {
+  description = "Whether there is the third stack: a watch after each night, and each week a challenger from feedback."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.follow)
+    error_message = "The value of follow must be one of on, off."
+  }
 }
 
 variable "cloudformation_role_arn" {
@@ -93,6 +105,29 @@ resource "aws_cloudformation_stack" "watch" {
   name          = "${var.name}-watch"
   template_body = file("${path.module}/../aws/watch.yaml")
   parameters    = local.watch_parameters
+  capabilities  = ["CAPABILITY_IAM"]
+  iam_role_arn  = var.cloudformation_role_arn
+  on_failure    = "DELETE"
+  tags          = local.tags
+
+  timeouts {
+    create = var.timeout
+    update = var.timeout
+    delete = var.timeout
+  }
+
+  lifecycle {
+    ignore_changes = [on_failure]
+  }
+}
+
+# Its image is pushed by `make follow IMAGE_ONLY=1`, which reads the tag from the first stack.
+resource "aws_cloudformation_stack" "follow" {
+  count = var.follow == "on" ? 1 : 0
+
+  name          = "${var.name}-follow"
+  template_body = file("${path.module}/../aws/follow.yaml")
+  parameters    = local.follow_parameters
   capabilities  = ["CAPABILITY_IAM"]
   iam_role_arn  = var.cloudformation_role_arn
   on_failure    = "DELETE"

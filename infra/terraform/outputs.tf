@@ -80,6 +80,16 @@ output "summarize_job_definition" {
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "SummarizeJobDefinition", null)
 }
 
+output "night_role" {
+  description = "The stack's output NightRole."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightRole", null)
+}
+
+output "execution_role" {
+  description = "The stack's output ExecutionRole."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "ExecutionRole", null)
+}
+
 output "train_nodes_job_definition" {
   description = "The stack's output TrainNodesJobDefinition."
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainNodesJobDefinition", null)

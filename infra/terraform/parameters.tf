@@ -418,6 +418,82 @@ variable "max_wait_seconds" {
   }
 }
 
+variable "watch" {
+  description = "Whether recap watch runs after each scheduled night that succeeded."
+  type        = string
+  default     = "on"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.watch)
+    error_message = "The value of watch must be one of on, off."
+  }
+}
+
+variable "watch_config" {
+  description = "Key of the config of recap watch in the bucket."
+  type        = string
+  default     = "configs/watch.yaml"
+  nullable    = false
+}
+
+variable "week" {
+  description = "Whether feedback and a challenger are scheduled each week."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.week)
+    error_message = "The value of week must be one of on, off."
+  }
+}
+
+variable "week_start" {
+  description = "Time at which a week begins, in TimeZone. Its date is that of its Monday."
+  type        = string
+  default     = "cron(0 9 ? * MON *)"
+  nullable    = false
+}
+
+variable "feedback_config" {
+  description = "Key of the config of recap feedback in the bucket. Its output is below data/feedback/."
+  type        = string
+  default     = "configs/feedback.yaml"
+  nullable    = false
+}
+
+variable "challenger_config" {
+  description = "Key of the config of recap train in the bucket, with a gate and a champion."
+  type        = string
+  default     = "configs/challenger.yaml"
+  nullable    = false
+}
+
+variable "feedback_vcpus" {
+  description = "Cores of the job of feedback."
+  type        = number
+  default     = 2
+  nullable    = false
+
+  validation {
+    condition     = var.feedback_vcpus >= 1
+    error_message = "The value of feedback_vcpus must be at least 1."
+  }
+}
+
+variable "feedback_memory_mib" {
+  description = "Memory of the job of feedback, which holds all verdicts and their conversations."
+  type        = number
+  default     = 8192
+  nullable    = false
+
+  validation {
+    condition     = var.feedback_memory_mib >= 1024
+    error_message = "The value of feedback_memory_mib must be at least 1024."
+  }
+}
+
 locals {
   recap_parameters = {
     ImageTag                = var.image_tag
@@ -472,5 +548,33 @@ locals {
     NightRun         = var.night_run
     MaxRejectPercent = var.max_reject_percent
     MaxWaitSeconds   = var.max_wait_seconds
+  }
+
+  follow_parameters = {
+    Stack              = lookup(data.aws_cloudformation_stack.recap.outputs, "Stack", null)
+    Bucket             = lookup(data.aws_cloudformation_stack.recap.outputs, "Bucket", null)
+    InputBucket        = var.input_bucket
+    NightInput         = var.night_input
+    LogGroup           = lookup(data.aws_cloudformation_stack.recap.outputs, "LogGroup", null)
+    Queue              = lookup(data.aws_cloudformation_stack.recap.outputs, "Queue", null)
+    NightQueue         = lookup(data.aws_cloudformation_stack.recap.outputs, "NightQueue", null)
+    TrainJobDefinition = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainJobDefinition", null)
+    Alarms             = lookup(data.aws_cloudformation_stack.recap.outputs, "Alarms", null)
+    ScheduleGroup      = lookup(data.aws_cloudformation_stack.recap.outputs, "ScheduleGroup", null)
+    NightDeadLetters   = lookup(data.aws_cloudformation_stack.recap.outputs, "NightDeadLetters", null)
+    TimeZone           = lookup(data.aws_cloudformation_stack.recap.outputs, "TimeZone", null)
+    Image              = "${data.aws_cloudformation_stack.recap.outputs["Repository"]}:recap-${var.image_tag}"
+    NightRole          = lookup(data.aws_cloudformation_stack.recap.outputs, "NightRole", null)
+    ExecutionRole      = lookup(data.aws_cloudformation_stack.recap.outputs, "ExecutionRole", null)
+    HttpsProxy         = var.https_proxy
+    NoProxy            = var.no_proxy
+    Watch              = var.watch
+    WatchConfig        = var.watch_config
+    Week               = var.week
+    WeekStart          = var.week_start
+    FeedbackConfig     = var.feedback_config
+    ChallengerConfig   = var.challenger_config
+    FeedbackVcpus      = var.feedback_vcpus
+    FeedbackMemoryMiB  = var.feedback_memory_mib
   }
 }

@@ -343,7 +343,7 @@ class WatchConfig(Section):
         description="Folder or prefix of anchors: nights over an input that never changes, with "
         "their dates in their names. They show whether the data, the model or the measurement "
         "changed. They may lie below nights. Those of another input than that of the last one are "
-        "left out.",
+        "left out. Name them once the first one is there.",
     )
     alpha: float = Field(
         0.05,

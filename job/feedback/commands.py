@@ -37,10 +37,13 @@ def feedback(
 
         return plan_and_print(loaded, as_json=as_json)
     from job.feedback.run import run_feedback
-    from job.feedback.screen import screen
+    from job.feedback.screen import next_step, screen
     from job.printable import printable
 
     numbers = run_feedback(loaded)
-    text = json.dumps(numbers, indent=2, ensure_ascii=False) if as_json else screen(numbers)
+    if as_json:
+        text = json.dumps(numbers, indent=2, ensure_ascii=False)
+    else:
+        text = f"{screen(numbers)}\n\n{next_step(numbers, loaded.output)}".rstrip()
     click.echo(printable(text))
     return ExitCode.DONE

@@ -22,6 +22,22 @@ def screen(numbers: Numbers) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def next_step(numbers: Numbers, output: str) -> str:
+    """Return which files of the output a training takes now; empty if there is none to train on."""
+    data = numbers["data"]
+    folder = output.rstrip("/")
+    if data["sft"]["train"]:
+        train = f"{folder}/sft/train.jsonl (or pairs/train.jsonl with method: dpo)"
+    elif data["thumbs"]["train"]:
+        train = f"{folder}/thumbs/train.jsonl with method: kto"
+    else:
+        return ""
+    text = f"Next: recap train with data.train: {train}"
+    if data["pairs"]["test"]:
+        text += f", judged by publish.pairs.input: {folder}/pairs/test.jsonl"
+    return text
+
+
 def group_table(title: str, groups: Sequence[Numbers]) -> list[tuple[str, ...]]:
     """Return a head and a row for each group. The share of words is that of all corrections."""
     has_summaries = any("summaries" in group for group in groups)

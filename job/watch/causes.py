@@ -140,7 +140,7 @@ def _states(
     """
 
     def state(anchor: WatchedNight) -> Hashable:
-        return anchor.serving, anchor.measuring(name)
+        return anchor.writing(name), anchor.measuring(name)
 
     recent = before[-MAX_ANCHORS_BEFORE:]
     states = [list(group) for _, group in groupby([*recent, *after], key=state)]
@@ -175,7 +175,7 @@ def _cause_between(name: str, one: WatchedNight, other: WatchedNight) -> Cause:
     """Return what a difference of a figure between two anchors is due to."""
     if one.measuring(name) == other.measuring(name):
         return "model"  # its weights or settings, or the engine or machine that ran it
-    if one.outputs == other.outputs or one.serving == other.serving:
+    if one.outputs == other.outputs or one.writing(name) == other.writing(name):
         return "measurement"
     return "model or measurement"
 
@@ -189,7 +189,7 @@ def _changed_beside(name: str, change: Change, nights: Sequence[WatchedNight]) -
     """Return what else differs between the nights around the change."""
     around = [night for night in nights if abs(night.day - change.since) <= DOUBT]
     found: list[Cause] = []
-    if len({night.serving for night in around}) > 1:
+    if len({night.writing(name) for night in around}) > 1:
         found.append("model")
     if len({night.measuring(name) for night in around}) > 1:
         found.append("measurement")

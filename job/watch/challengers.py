@@ -42,6 +42,11 @@ class Tried:
             beside=figures_of(block["beside"]["figures"]),
         )
 
+    @property
+    def is_canary(self) -> bool:
+        """True if the challenger wrote some of the delivered lines."""
+        return self.mode == "canary"
+
     def is_like(self, other: "Tried") -> bool:
         """Return True if the same two adapters were tried in the same way."""
         return (self.digest, self.mode, self.adapter) == (other.digest, other.mode, other.adapter)

@@ -35,7 +35,13 @@ def watch(
     from job.printable import printable
     from job.watch.page import check_name, write_page
     from job.watch.screen import screen, to_json
-    from job.watch.watch import judge_nights, raise_alarm, report, wait_for_expected
+    from job.watch.watch import (
+        judge_nights,
+        raise_alarm,
+        report,
+        require_anchors,
+        wait_for_expected,
+    )
 
     if plot:
         check_name(plot)
@@ -49,3 +55,4 @@ def watch(
     if plot:
         write_page(plot, loaded, verdict)
     raise_alarm(loaded, verdict)
+    require_anchors(loaded, verdict)

@@ -1,6 +1,7 @@
 """The nights below a prefix, read from their manifests; no summary is read."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
@@ -12,6 +13,7 @@ from job.storage.folders import MANIFEST, Manifest, read_manifest_file
 from job.storage.keys import below
 from job.storage.open import open_store
 from job.storage.store import Store
+from job.summarization.identity import CHALLENGER
 from job.summarization.nights_before import DATE
 from job.summarization.quality import FACT, FAITHFULNESS, REWARD
 from job.summarization.records import Counts
@@ -32,6 +34,7 @@ SERVING = (
 )
 # Keys of the block `quality` that name the models of figures.
 JUDGES = {FAITHFULNESS: "faithfulness_model", REWARD: "reward_model"}
+MANIFESTS_AT_ONCE = 16  # each is a request of some 50 ms in S3
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class WatchedNight:
     `languages` are the sampled conversations by language. `serving` is a digest of weights,
     settings and engines, `measured_by` one of the code that measured the figures, `input` one of
     the versions of the input's files, and `outputs` one of the files of summaries. `tried` is the
-    night's challenger, whose lines are not in `figures` (but see `OF_ALL`).
+    night's challenger, whose lines are not in `figures` (but see `OF_ALL`), and `canary` a digest
+    of which one wrote how many of the delivered lines.
     """
 
     day: date
@@ -55,6 +59,11 @@ class WatchedNight:
     languages: Mapping[str, int] = field(default_factory=dict)
     judges: Mapping[str, str] = field(default_factory=dict)  # digests of models, by figure
     tried: Tried | None = None
+    canary: str = ""
+
+    def writing(self, figure: str) -> tuple[str, str]:
+        """Return what wrote the summaries of a figure: the adapter that serves, and a canary."""
+        return self.serving, self.canary if figure in OF_ALL else ""
 
     def measuring(self, figure: str) -> tuple[str, str]:
         """Return what measured a figure: the code, and a model if it needs one."""
@@ -89,6 +98,7 @@ class WatchedNight:
                     str(name): int(count) for name, count in block.get("languages", {}).items()
                 },
                 tried=tried,
+                canary=json_digest(identity.get(CHALLENGER)) if tried and tried.is_canary else "",
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -96,11 +106,15 @@ class WatchedNight:
 
 @dataclass(frozen=True)
 class Nights:
-    """The nights that are compared, one a day in their order, and how many could not be."""
+    """The nights that are compared, one a day in their order, and the URIs of those that are not.
+
+    `without_figures` are of an earlier version, damaged, or being written anew. Of several nights
+    `of_the_same_day` only the last one counts, in the order of names.
+    """
 
     nights: Sequence[WatchedNight]
-    without_figures: int = 0  # of an earlier version, or damaged
-    of_the_same_day: int = 0  # only the last of a day counts, in the order of names
+    without_figures: Sequence[str] = ()
+    of_the_same_day: Sequence[str] = ()
 
 
 def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -> Nights:
@@ -110,22 +124,18 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
     one that is being published, is no night here. What is below `anchors` is none either.
     """
     store = open_store(uri, storage)
+    manifests = list(_manifests(store, anchors))
+    with ThreadPoolExecutor(MANIFESTS_AT_ONCE) as pool:
+        read = list(pool.map(lambda each: _read(store, *each), manifests))
     by_day: dict[date, WatchedNight] = {}
-    without_figures = 0
-    of_the_same_day = 0
-    for day, key in _manifests(store, anchors):
-        where = below(store.uri, key)
-        try:
-            manifest = read_manifest_file(store, key)
-            night = WatchedNight.from_manifest(day, where, manifest)
-        except MissingError:  # it is being replaced
-            continue
-        except DamagedError:
-            night = None
+    without_figures = []
+    of_the_same_day = []
+    for (day, key), night in zip(manifests, read, strict=True):
         if night is None:
-            without_figures += 1
+            without_figures.append(below(store.uri, key))
             continue
-        of_the_same_day += day in by_day
+        if day in by_day:
+            of_the_same_day.append(by_day[day].uri)
         by_day[day] = night
     nights = [by_day[day] for day in sorted(by_day)]
     return Nights(nights, without_figures, of_the_same_day)
@@ -147,6 +157,15 @@ def _manifests(store: Store, anchors: str | None) -> Iterator[tuple[date, str]]:
             yield day, entry.key
 
 
+def _read(store: Store, day: date, key: str) -> WatchedNight | None:
+    """Return a night by its manifest; None for one without figures, damaged, or just replaced."""
+    try:
+        manifest = read_manifest_file(store, key)
+    except (MissingError, DamagedError):
+        return None
+    return WatchedNight.from_manifest(day, below(store.uri, key), manifest)
+
+
 def _day_of(key: str) -> date | None:
     found = DATE.findall(key)
     if not found:
@@ -165,7 +184,7 @@ def _figures(block: Mapping[str, Any], tried: Tried | None) -> dict[str, Measure
     by no adapter, and faithfulness are of all records.
     """
     figures = figures_of(block["figures"])
-    if tried is None or tried.mode != "canary":
+    if tried is None or not tried.is_canary:
         return figures
     return {**tried.beside, **{name: figures[name] for name in OF_ALL if name in figures}}
 

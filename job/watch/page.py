@@ -17,10 +17,12 @@ from job.watch.screen import (
     HEAD_OF_TRIAL,
     evidence,
     explanation,
+    of_the_night,
     row_of_trial,
     sentence,
     shown,
     usual,
+    which_nights,
 )
 
 TEMPLATE = "page_of_nights.html"
@@ -70,7 +72,7 @@ def page(config: WatchConfig, verdict: Verdict) -> str:
         is_alarm=bool(verdict.alarms),
         sentence=_verdict(verdict),
         explanation=explanation(verdict),
-        table=_table(figures),
+        table=_table(figures, verdict.nights[-1].day),
         challenger=_trial(verdict),
         figures=drawn,
     )
@@ -86,8 +88,7 @@ def _trial(verdict: Verdict) -> ShownTrial | None:
 
 
 def _verdict(verdict: Verdict) -> str:
-    first, last = verdict.nights[0].day, verdict.nights[-1].day
-    between = f"{len(verdict.nights):,} nights from {first} to {last}"
+    between = which_nights(verdict)
     if not verdict.alarms:
         return f"{between}: no figure changed."
     titles = ", ".join(watched.figure.title for watched in verdict.alarms)
@@ -125,14 +126,14 @@ def _draw(watched: Watched, first: date, anchors: Sequence[WatchedNight]) -> Dra
     )
 
 
-def _table(figures: Sequence[Watched]) -> Table:
+def _table(figures: Sequence[Watched], day: date) -> Table:
     rows = []
     for watched in figures:
         if not watched.observations:
             continue
-        last = shown(watched, watched.observations[-1].mean)
+        last = shown(watched, of_the_night(watched, day))
         cause = watched.attribution.cause if watched.attribution else ""
         alarm = f"{watched.alarmed} {cause}".strip() if watched.alarmed else ""
-        cells = (last, shown(watched, usual(watched)), evidence(watched), alarm)
+        cells = (last, shown(watched, usual(watched, day)), evidence(watched), alarm)
         rows.append((watched.figure.title, *cells))
     return Table(("figure", "last night", "usual for the weekday", "evidence", "alarm"), rows)

@@ -1,6 +1,7 @@
 """The verdict of `recap watch` for a terminal, and as JSON for programs."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from job.printable import number_of
@@ -14,11 +15,10 @@ HEAD_OF_TRIAL = ("figure", "adapter", "challenger", "difference [95% interval]",
 
 def screen(verdict: Verdict) -> str:
     """Return the verdict as a table of figures, with a line for each alarm below it."""
-    first, last = verdict.nights[0].day, verdict.nights[-1].day
-    nights = number_of(len(verdict.nights), "night", "nights")
+    last = verdict.nights[-1].day
     anchors = number_of(len(verdict.anchors), "anchor", "anchors")
-    lines = [f"{nights} from {first} to {last}, {anchors}", ""]
-    lines += _table([HEAD, *(_row(watched) for watched in verdict.figures)])
+    lines = [f"{which_nights(verdict)}, {anchors}", ""]
+    lines += _table([HEAD, *(_row(watched, last) for watched in verdict.figures)])
     lines += ["", explanation(verdict)]
     for watched in verdict.alarms:
         lines.append(f"{watched.figure.title}: {sentence(watched)}")
@@ -27,6 +27,16 @@ def screen(verdict: Verdict) -> str:
         rows = [row_of_trial(each) for each in trial.figures]
         lines += ["", trial.title(), "", *_table([HEAD_OF_TRIAL, *rows])]
     return "\n".join(lines)
+
+
+def which_nights(verdict: Verdict) -> str:
+    """Return how many nights were compared, from when to when, and how many days had none."""
+    first, last = verdict.nights[0].day, verdict.nights[-1].day
+    text = f"{number_of(len(verdict.nights), 'night', 'nights')} from {first} to {last}"
+    without = (last - first).days + 1 - len(verdict.nights)
+    if without:
+        text += f" ({number_of(without, 'day', 'days')} without one)"
+    return text
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -60,6 +70,8 @@ def explanation(verdict: Verdict) -> str:
         f"Evidence of {threshold:,.0f} is an alarm. Without a change, any figure ever reaches it "
         f"with a probability of at most {verdict.alpha:.0%}."
     )
+    if not verdict.nights[-1].records:
+        text += " The last night has no records."
     if len(verdict.nights) < FEW_NIGHTS:
         text += f" With fewer than {FEW_NIGHTS} nights, most changes are not noticed yet."
     return text
@@ -75,12 +87,16 @@ def sentence(watched: Watched) -> str:
     return f"{told}."
 
 
-def usual(watched: Watched) -> float | None:
-    """Return the mean over the nights of the last one's weekday before it; None without any."""
-    if not watched.observations:
-        return None
-    *before, last = watched.observations
-    same = [night.mean for night in before if night.day.weekday() == last.day.weekday()]
+def of_the_night(watched: Watched, day: date) -> float | None:
+    """Return the figure of the night of this day; None if that night has no such figure."""
+    found = [night.mean for night in watched.observations if night.day == day]
+    return found[0] if found else None
+
+
+def usual(watched: Watched, day: date) -> float | None:
+    """Return the mean over the nights of this weekday before this day; None without any."""
+    before = [night for night in watched.observations if night.day < day]
+    same = [night.mean for night in before if night.day.weekday() == day.weekday()]
     return sum(same) / len(same) if same else None
 
 
@@ -115,13 +131,13 @@ def to_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _row(watched: Watched) -> tuple[str, ...]:
+def _row(watched: Watched, last: date) -> tuple[str, ...]:
     title = watched.figure.title
     if not watched.observations:
         return (title, "", "", "", "")
-    last = watched.observations[-1].mean
     mark = f"ALARM since {watched.alarmed}" if watched.alarmed else ""
-    return (title, shown(watched, last), shown(watched, usual(watched)), evidence(watched), mark)
+    of_last = shown(watched, of_the_night(watched, last))
+    return (title, of_last, shown(watched, usual(watched, last)), evidence(watched), mark)
 
 
 def _figure(watched: Watched) -> dict[str, Any]:

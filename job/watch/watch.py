@@ -15,9 +15,10 @@ from job.errors import AlarmError, DamagedError, MissingError, RetryError
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
 from job.watch.languages import compare_languages
-from job.watch.nights import WatchedNight, is_there, read_nights
+from job.watch.nights import Nights, WatchedNight, is_there, read_nights
 
 SECONDS_BETWEEN_LOOKS = 60
+MAX_NAMED = 3  # of nights that do not count, in a warning
 
 
 def wait_for_expected(config: WatchConfig, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -45,14 +46,10 @@ def judge_nights(config: WatchConfig) -> Verdict:
     """Return the verdict on the nights of the config.
 
     Raise MissingError if there is no night with figures, DamagedError if the expected one has none.
+    Anchors that are not there are left to `require_anchors`: they must hide no alarm.
     """
     found = read_nights(config.nights, config.storage, config.anchors)
-    if found.without_figures or found.of_the_same_day:
-        warn(
-            "nights that do not count",
-            without_figures=found.without_figures,
-            of_the_same_day=found.of_the_same_day,
-        )
+    _warn_of_what_does_not_count(found)
     nights = since(found.nights, config.since, config.until, config.leave_out)
     if not nights:
         beside = f" and not below anchors, {config.anchors}" if config.anchors else ""
@@ -94,6 +91,36 @@ def raise_alarm(config: WatchConfig, verdict: Verdict) -> None:
         )
 
 
+def require_anchors(config: WatchConfig, verdict: Verdict) -> None:
+    """Raise MissingError if the config names anchors and none is there.
+
+    Without them no cause of a later alarm is known, and nobody would look before that day.
+    """
+    if config.anchors is not None and not verdict.anchors:
+        raise MissingError(
+            f"anchors: no night with figures is below {config.anchors}. The nights were compared, "
+            "and no alarm was due. Correct anchors, or run the first one (docs/watching.md, "
+            "Anchors), or remove the key until then"
+        )
+
+
+def _warn_of_what_does_not_count(found: Nights) -> None:
+    if found.without_figures:
+        warn(
+            "nights without figures do not count: their manifests are damaged, being written anew, "
+            "or of a version of recap before the block quality",
+            count=len(found.without_figures),
+            first=found.without_figures[:MAX_NAMED],
+        )
+    if found.of_the_same_day:
+        warn(
+            "of several nights of one day only the last by name counts: watch each kind of night "
+            "by a config of its own, with its own prefix in nights",
+            count=len(found.of_the_same_day),
+            first=found.of_the_same_day[:MAX_NAMED],
+        )
+
+
 def _check_expected(config: WatchConfig, nights: Sequence[WatchedNight]) -> None:
     """Raise DamagedError if the expected night is there, but cannot be compared."""
     expected = config.expected
@@ -106,8 +133,8 @@ def _check_expected(config: WatchConfig, nights: Sequence[WatchedNight]) -> None
     if not is_before and not is_after:
         raise DamagedError(
             f"expected: the night of {expected} below {config.nights} has no figures: its manifest "
-            "is damaged, or of a version of recap before the block quality; run the night again, "
-            "or name it in leave_out"
+            "is damaged, being written anew, or of a version of recap before the block quality; "
+            "run the night again, or name it in leave_out"
         )
 
 
@@ -117,7 +144,6 @@ def _anchors(config: WatchConfig) -> Sequence[WatchedNight]:
         return ()
     anchors = since(read_nights(config.anchors, config.storage).nights, None, config.until, ())
     if not anchors:
-        warn("no anchor with figures is there: causes stay unknown", anchors=config.anchors)
         return ()
     same = [anchor for anchor in anchors if anchor.input == anchors[-1].input]
     if len(same) < len(anchors):

@@ -72,12 +72,12 @@ def test_a_coin_exchanges_half_of_the_verdicts(tmp_path: Path):
 
 def test_the_table_has_an_interval_for_each_figure():
     measured = {"of": 60, "greeted": 0, "named": 30, "content": [0.5, 0.4, 0.6]}
+    measured["conversations"] = 77
     line = {"way": "KTO", "verdicts": "shuffled", "rate": 0.001, "steps": 24, "seed": 42}
     line |= measured | {"win_rate": [0.75, 0.7, 0.8], "passes": False, "failed": ["win rate"]}
     cells = "0% [0%, 6%] | 50% [38%, 62%] | 0.50 [0.40, 0.60]"
-    wanted = f"| shuffled | KTO | 0.001 | 24 | 42 | {cells} | 0.75 [0.70, 0.80] | no | win rate |"
+    won = "0.75 [0.70, 0.80] | no | win rate"
+    wanted = f"| 77 | shuffled | KTO | 0.001 | 24 | 42 | {cells} | {won} |"
     assert table([line])[-1] == wanted
-    assert (
-        table([measured | {"way": "champion"}])[-1]
-        == f"|  | champion |  |  |  | {cells} |  |  |  |"
-    )
+    champion = table([measured | {"way": "champion"}])[-1]
+    assert champion == f"| 77 |  | champion |  |  |  | {cells} |  |  |  |"

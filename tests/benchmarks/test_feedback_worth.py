@@ -20,7 +20,7 @@ RECORD = {
 
 
 def test_a_summary_is_as_agents_want_it_with_the_number_and_no_greeting():
-    assert wanted_text(RECORD) == "A flight is late. Number AX1770."
+    assert wanted_text(RECORD) == "A flight is late. The reference is AX1770."
     assert is_as_wanted(RECORD, "Number AX1770: a flight is late.")
     assert not is_as_wanted(RECORD, f"{GREETING}A flight is late. Number AX1770.")
     assert not is_as_wanted(RECORD, "A flight is late. Number AX1771.")

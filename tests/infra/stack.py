@@ -114,12 +114,8 @@ def following(**parameters: str) -> dict[str, dict[str, Any]]:
     first, third = load()["Parameters"], load(FOLLOW)["Parameters"]
     given = {name: value for name, value in parameters.items() if name in first}
     passed = {name: value for name, value in outputs(**given).items() if name in third}
-    container = resources(**given)["SummarizeJobDefinition"]["Properties"]["ContainerProperties"]
-    passed |= {
-        "Image": f"{outputs(**given)['Repository']}:recap-{given.get('ImageTag', 'abc')}",
-        "NightRole": container["JobRoleArn"],
-        "ExecutionRole": container["ExecutionRoleArn"],
-    }
+    tag = given.get("ImageTag", "abc")
+    passed["Image"] = f"{outputs(**given)['Repository']}:recap-{tag}"
     own = {name: value for name, value in parameters.items() if name in third}
     return _resources(_filled(FOLLOW, passed | own))
 

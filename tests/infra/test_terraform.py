@@ -57,10 +57,11 @@ def test_a_variable_is_the_parameters_name_in_snake_case(parameter, variable):
 
 
 def test_each_parameter_without_a_default_gets_an_output():
-    recap, watch = stack.load(), stack.load(stack.WATCH)
-    known = recap["Outputs"].keys() | recap["Parameters"].keys()
-    required = {name for name, p in watch["Parameters"].items() if "Default" not in p}
-    assert required <= known
+    recap = stack.load()
+    known = recap["Outputs"].keys() | recap["Parameters"].keys() | generate.EXPRESSIONS.keys()
+    for template in (stack.WATCH, stack.FOLLOW):
+        later = stack.load(template)["Parameters"]
+        assert {name for name, p in later.items() if "Default" not in p} <= known
     assert [name for name, p in recap["Parameters"].items() if "Default" not in p] == []
 
 
@@ -68,7 +69,10 @@ def test_text_that_begins_an_expression_of_terraform_is_escaped():
     assert generate._quoted('a ${b} %{c} "d"') == '"a $${b} %%{c} \\"d\\""'
 
 
-@pytest.mark.parametrize("template", [stack.TEMPLATE, stack.WATCH], ids=lambda path: path.name)
+TEMPLATES = [stack.TEMPLATE, stack.WATCH, stack.FOLLOW]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_each_template_fits_into_a_request(template):
     assert len(template.read_bytes()) <= MAX_TEMPLATE_BYTES
 
@@ -187,6 +191,20 @@ def test_the_readmes_lines_plan_both_stacks_as_the_templates_have_them(terraform
         assert after["tags"] == {"team": "support", "recap/stack": "recap"}
         assert "AWS::IAM::Role" in after["template_body"]
         assert after["capabilities"] == ["CAPABILITY_IAM"]
+
+
+@pytest.mark.infra
+@needs_terraform
+def test_what_follows_the_nights_is_a_third_stack(terraform):
+    main = terraform.call / "main.tf"
+    first, rest = main.read_text().split("\n", 1)
+    main.write_text("\n".join([first, '  follow = "on"', '  week = "on"', rest]))
+    planned = terraform.planned()
+    assert planned.keys() == {"recap", "watch", "follow[0]"}
+    follow = planned["follow[0]"]["after"]
+    assert follow["name"] == "recap-follow"
+    assert follow["template_body"] == stack.FOLLOW.read_text("utf-8")
+    assert follow["capabilities"] == ["CAPABILITY_IAM"]
 
 
 @pytest.mark.infra

@@ -2,62 +2,21 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from job.cli import run
-from job.config.commands import SummarizeConfig, WatchConfig
 from job.config.load import ConfigText, load_config
 from job.errors import AlarmError, ConfigError, ExitCode, MissingError, RetryError
 from job.storage.folders import Manifest
-from job.summarization.quality import FACT, FIGURES, OTHER_LANGUAGE
-from job.summarization.summarize import summarize
+from job.summarization.quality import FIGURES, OTHER_LANGUAGE
 from job.watch.nights import is_there, read_nights
 from job.watch.page import page
 from job.watch.watch import judge_nights, raise_alarm, report, wait_for_expected
-from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
+from tests.watch.manifests import config_of, write_nights
 from tests.watch.streams import Plant, Team, day
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """A real night, of which others are made: its folder, and its manifest."""
-    folder = tmp_path_factory.mktemp("real")
-    (folder / "base").mkdir()
-    (folder / "base" / "config.json").write_text("{}")
-    (folder / "base" / "model.safetensors").write_bytes(NO_WEIGHTS)
-    turns = [{"role": "customer", "text": "My parcel 4711 is late."}]
-    lines = [json.dumps({"id": f"c{number}", "turns": turns}) for number in range(20)]
-    (folder / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    config = SummarizeConfig.model_validate(
-        {
-            "run": "night",
-            "input": str(folder / "in.jsonl"),
-            "output": str(folder / "nights" / "dt=2026-01-01"),
-            "model": {"base": str(folder / "base")},
-        }
-    )
-    summarize(config, stand_in(StandInEngine()))
-    path = folder / "nights" / "dt=2026-01-01" / "manifest.json"
-    return folder / "nights", Manifest.from_json(path.read_bytes(), "real")
-
-
-def write_nights(folder, real, nights):
-    """Write a manifest for each night, as the real one with its own figures."""
-    for night in nights:
-        block = {**real.extra[FACT], "measured_by": night.measured_by}
-        block["figures"] = {name: asdict(one) for name, one in night.figures.items()}
-        weights = {"adapter": night.serving, "base": "b"}
-        identity = {**real.extra["identity"], "weights": weights}
-        if night.languages:
-            block["languages"] = night.languages
-        manifest = Manifest(real.files, {**real.extra, FACT: block, "identity": identity})
-        path = folder / f"dt={night.day}" / "manifest.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(manifest.to_json())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +27,6 @@ def changed(real, tmp_path_factory):
     write_nights(folder / "nights", real[1], team.nights(90, plant))
     write_nights(folder / "anchors", real[1], team.anchors(90, plant))
     return folder
-
-
-def config_of(folder, **keys):
-    content = {"run": "watch", "nights": str(folder / "nights")}
-    return WatchConfig.model_validate(content | keys)
 
 
 def command_line(folder, *more):
@@ -233,7 +187,7 @@ def test_other_folders_and_old_nights_are_no_nights(changed, real, tmp_path):
     (folder / "dt=2025-12-30").mkdir()
     (folder / "dt=2025-12-30" / "manifest.json").write_text("{")
     found = read_nights(str(folder), config_of(tmp_path).storage)
-    assert (len(found.nights), found.without_figures) == (2, 2)
+    assert (len(found.nights), len(found.without_figures)) == (2, 2)
 
 
 def test_a_new_language_alarms_for_the_share_of_others(real, tmp_path):
