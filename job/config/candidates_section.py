@@ -4,17 +4,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from job.config.sections import AdapterModelSection, GenerationSection, Uri
+from job.config.sections import GenerationSection, RewardModelSection
 from job.config.serving_section import AdapterDigest
 
 
-class NightRewardModelSection(AdapterModelSection):
+class NightRewardModelSection(RewardModelSection):
     """The reward model of a night, on a base of its own."""
 
-    adapter: Uri = Field(
-        description="Folder, s3:// prefix or Hub id of the reward model: the adapter of a training "
-        "with method: reward."
-    )
     adapter_digest: AdapterDigest | None = Field(
         None,
         description="Digest of the reward model, or its first 12 or more digits. A reward model "

@@ -18,9 +18,8 @@ COLUMNS: dict[Judged, tuple[str, ...]] = {
 LEARNED_BY: dict[Judged, Method] = {"pairs": "dpo", "thumbs": "kto"}
 MIN_THUMBS_OF_A_STEP = 2  # TRL's
 NO_SUMMARIES = "a reward model writes no summaries; remove it"
-# Keys of `evaluation` that a reward model's own scores have.
+# Keys of `evaluation` and of `publish` that a reward model has.
 SCORED = ("max_conversations", "bootstrap_samples")
-# Of `publish`, as above. A reward model is reloaded by nobody: verify has no effect.
 PUBLISHED = ("license", "language", "verify")
 OTHER_REMEDIES = {
     "hub": "it is published in output alone; remove it, and upload that folder yourself",
@@ -110,9 +109,6 @@ def _impossible(config: TrainConfig) -> Iterator[Impossible]:
 def _of_summaries(config: TrainConfig) -> Iterator[Impossible]:
     """Yield keys about the summaries that an adapter writes, set for one that writes none."""
     training = config.training
-    if training.start_from is not None:
-        why = "an adapter that writes summaries has no scores to start from; remove it"
-        yield ("training", "start_from"), training.start_from, why
     if training.adapter_from == "best_metric":
         why = "a reward model writes no summaries; choose best_evaluation, by the validation loss"
         yield ("training", "adapter_from"), "best_metric", why

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from job.config.sections import AdapterModelSection, Name, Section, Uri, Uris
+from job.config.sections import Name, RewardModelSection, Section, Uri, Uris
 
 
 class MetricModelSection(Section):
@@ -43,13 +43,9 @@ class BertscoreModelSection(MetricModelSection):
     )
 
 
-class RewardModelSection(AdapterModelSection):
+class ScoringRewardModelSection(RewardModelSection):
     """The reward model that scores summaries, and the loading of its base."""
 
-    adapter: Uri = Field(
-        description="Folder, s3:// prefix or Hub id of the reward model: the adapter of a training "
-        "with method: reward."
-    )
     pairs: Uris = Field(
         description="Pairs of a chosen and a rejected summary, as pairs/ of `recap feedback`, that "
         "the reward model was not trained on. Its agreement with people on them stands beside its "
@@ -113,7 +109,7 @@ class ScoringSection(Section):
         description="Classifier for faithfulness: whether a conversation supports what its summary "
         "says. null leaves the metric out.",
     )
-    reward_model: RewardModelSection | None = Field(
+    reward_model: ScoringRewardModelSection | None = Field(
         None,
         description="Reward model whose scores of summaries are a metric. null leaves it out.",
     )

@@ -146,6 +146,15 @@ class AdapterModelSection(Section):
         return self
 
 
+class RewardModelSection(AdapterModelSection):
+    """A reward model, and the loading of its base."""
+
+    adapter: Uri = Field(
+        description="Folder, s3:// prefix or Hub id of the reward model: the adapter of a training "
+        "with method: reward."
+    )
+
+
 class PromptSection(Section):
     """Form of the model's input. It is published with the adapter."""
 

@@ -74,7 +74,8 @@ class TrainingSection(Section):
         None,
         description="Adapter to train further: a folder, s3:// prefix or Hub id, or the pointer to "
         "the champion (a file that ends in .json), which a run resolves once. Its prompt, cleaning "
-        "and LoRA settings are taken, and its base must be model.base. null trains a new adapter.",
+        "and LoRA settings are taken, and its base must be model.base. A reward model (method: "
+        "reward) starts from another one, never from a pointer. null trains a new adapter.",
     )
     learning_rate: float = Field(
         2e-4,
@@ -289,11 +290,11 @@ class PublishSection(PromotionSection):
     verify: bool = Field(
         True,
         description="Before anything is published, reload the adapter in a fresh process, by "
-        "transformers and peft alone, and compare its summaries with those scored. An adapter "
+        "transformers and peft alone, and compare its summaries with those scored, or the scores "
+        "of a reward model (method: reward) with those that recap computed. An adapter "
         "that cannot be loaded or answers otherwise ends the run with 70. One that could not be "
         "reloaded here does not pass a gate. A base that needs code of its own "
-        "(model.trust_remote_code) never can: with a gate, set it to false. A reward model "
-        "(method: reward) is not reloaded, whatever this is.",
+        "(model.trust_remote_code) never can: with a gate, set it to false.",
     )
     merged: bool = Field(
         False,

@@ -23,7 +23,12 @@ from job.evaluation.floors import added_systems
 from job.evaluation.metrics.all_metrics import available_metrics
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.metrics.models import MetricModel
-from job.evaluation.metrics.reward import REWARD, preference_sentences, preferred_shares
+from job.evaluation.metrics.reward import (
+    REWARD,
+    preference_sentences,
+    preferred_shares,
+    unscored_sentences,
+)
 from job.evaluation.result import Evaluation, Intervals, Lengths, SystemResult
 from job.evaluation.score import Scores, score_systems
 from job.evaluation.systems import Scored, System
@@ -90,7 +95,7 @@ def evaluate(
         seed=SEED,
         versions=_versions(metrics),
         tokenizer=TOKENIZER,
-        models=_records(models, means, judged.name, samples),
+        models=_records(models, means, everyone, samples),
         repeated_conversations=len(scored) - len({_talk(c) for c in scored}),
         equal_to_reference=_equal_to_reference(judged, scored),
     )
@@ -100,10 +105,14 @@ def evaluate(
 def _records(
     models: Mapping[str, MetricModel],
     means: Mapping[str, Mapping[str, NDArray[np.float64]]],
-    judged: str,
+    systems: Sequence[System],
     samples: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return what is known of each model; of a reward model, whom it prefers to others, too."""
+    """Return what is known of each model; of a reward model, whom it prefers to others, too.
+
+    The judged system is the first.
+    """
+    judged = systems[0].name
     records = {name: model.record() for name, model in models.items()}
     if REWARD.name in records:
         rewards = {name: own[REWARD.name] for name, own in means.items()}
@@ -113,6 +122,11 @@ def _records(
         record["preferred"] = plain
         record["sentences"] = [record["trust"]["sentence"]] if "trust" in record else []
         record["sentences"] += preference_sentences(judged, shares)
+        empty = {
+            system.name: sum(not text.strip() for text in system.summaries) for system in systems
+        }
+        record["empty"] = empty
+        record["sentences"] += unscored_sentences(rewards, empty)
     return records
 
 

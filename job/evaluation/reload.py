@@ -6,8 +6,12 @@ Its greedy summaries of a few scored conversations are compared with those score
 equal where both were computed alike. Another engine, dtype or shape of a batch changes a token here
 and there, after which a text goes on otherwise: then it counts how many tokens of the scored
 summaries the reloaded model expects, and how the base without the adapter compares.
+
+Of a reward model, its scores of a few summaries are compared: both were computed alike, so that
+they differ by rounding alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -25,6 +29,11 @@ SURE_TOKENS = 0.99  # enough, whatever the base does: its summaries are almost t
 SURE_BEGINNING = 0.8
 MIN_TOKENS = 0.8  # enough if the base without the adapter misses at least twice as many
 MIN_BEGINNING = 0.5  # enough if the base has less than half of it
+
+# Of scores, the largest difference by rounding, as a share of the largest score.
+MAX_DIFFERENCE_IN_32_BITS = 1e-3
+MAX_DIFFERENCE_IN_16_BITS = 0.05
+MAX_DIFFERENCE_OF_THE_SAME = 1e-4
 
 RELOADED = "reloaded by plain peft and transformers"  # the name of a gate's check
 
@@ -50,7 +59,8 @@ class Reload:
     """The outcome of a reload. It stands in run.json, in the manifest and on the card.
 
     `why` is the reason why nothing was compared, or what differs beside the summaries, in words
-    that a public card may have.
+    that a public card may have. `difference` is there of a reward model, whose scores were
+    compared: the largest, as a share of the largest score.
     """
 
     state: State
@@ -60,6 +70,7 @@ class Reload:
     agreement_of_base: Agreement | None = None
     versions: Mapping[str, str] | None = None
     why: str | None = None
+    difference: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return the facts as JSON types, without those that are not known."""
@@ -91,9 +102,11 @@ class Reload:
         by = " and ".join(f"{name} {number}" for name, number in (self.versions or {}).items())
         text = f"reloaded by plain {by or 'peft and transformers'} in a fresh process"
         if self.state == "not compared":
-            return f"{text}; its summaries were not compared: {self.why}"
+            return f"{text}; nothing was compared: {self.why}"
         if self.why is not None:
             return f"{text}: {self.why}"
+        if self.difference is not None:
+            return f"{text}: {self.compared} scores, {self.difference:.2%} apart at most"
         text += f": {self.same} of {self.compared} summaries the same"
         if self.agreement is not None and self.same < self.compared:
             text += f", and {self.agreement.tokens:.1%} of the tokens of those that were scored"
@@ -148,6 +161,22 @@ def judge(adapter: Compared, base: Compared, versions: Mapping[str, str]) -> Rel
     else:
         state = "different"
     return Reload(state, len(adapter.scored), same, found, of_base, versions)
+
+
+def judge_scores(
+    scored: Sequence[float], found: Sequence[float], dtype: str, versions: Mapping[str, str]
+) -> Reload:
+    """Judge a reloaded reward model by its scores, computed in `dtype`, beside those of recap."""
+    differences = [abs(one - two) for one, two in zip(scored, found, strict=True)]
+    largest = max(abs(score) for score in (*scored, *found))
+    shares = [each / largest if largest else 0.0 for each in differences]
+    most = MAX_DIFFERENCE_IN_32_BITS if dtype == "float32" else MAX_DIFFERENCE_IN_16_BITS
+    same = sum(share <= MAX_DIFFERENCE_OF_THE_SAME for share in shares)
+    state: State = "same" if same == len(shares) else "close"
+    if not all(share <= most for share in shares):  # nor where it is no number
+        state = "different"
+    difference = round(max(shares), 6) if all(map(math.isfinite, shares)) else 1.0
+    return Reload(state, len(shares), same, versions=versions, difference=difference)
 
 
 def is_close(adapter: Agreement, base: Agreement) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.config.data_sections import ReadingSection
-from job.config.scoring_sections import RewardModelSection, ScoringSection
+from job.config.scoring_sections import ScoringRewardModelSection, ScoringSection
 from job.config.sections import StorageSection, as_list
 from job.conversations.cleaning import clean
 from job.errors import DamagedError
@@ -167,7 +167,7 @@ def with_trust(
 
 
 def read_reward_pairs(
-    section: RewardModelSection, reading: ReadingSection, storage: StorageSection
+    section: ScoringRewardModelSection, reading: ReadingSection, storage: StorageSection
 ) -> HeldOutPairs:
     """Read the pairs that show what a reward model is worth. Raise DataError for others."""
     files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))

@@ -62,7 +62,8 @@ class OpenedEngine:
     `with_adapter` returns an engine over the same base with the adapter in a folder, or with None
     of the base alone; engines of before are no longer usable. It is None where the adapter was
     merged, so that the base is no longer there. `weights` are known of transformers only. `second`
-    is the engine of the second adapter on the same base, which is usable at the same time.
+    is the engine of the second adapter on the same base, which is usable at the same time. `model`
+    is what transformers has in memory, the adapters around the base.
     """
 
     engine: Engine
@@ -70,6 +71,7 @@ class OpenedEngine:
     with_adapter: Callable[[Path | None], Engine] | None
     weights: WeightsInMemory | None = None
     second: Engine | None = None
+    model: Model | None = None
 
 
 def open_engine(
@@ -122,6 +124,7 @@ def open_engine(
         None if is_merged else loaded.with_adapter,
         loaded.weights,
         other,
+        loaded.model,
     )
 
 
@@ -226,12 +229,12 @@ class _LoadedModel:
         self._tokenizer = model.tokenizer
         self._dtype = compute_dtype(section.dtype)
         self._has_adapter = model.adapter is not None
-        self._model: Model = load(model, section)
-        self.attention = _attention(self._model)
-        self.weights: WeightsInMemory = self._model.weights_in_memory
+        self.model: Model = load(model, section)
+        self.attention = _attention(self.model)
+        self.weights: WeightsInMemory = self.model.weights_in_memory
 
     def engine(self) -> Engine:
-        return TransformersEngine(self._model, self._tokenizer)
+        return TransformersEngine(self.model, self._tokenizer)
 
     def engines_with(self, second: FetchedModel) -> tuple[Engine, Engine]:
         """Attach a second adapter, and return an engine of the first and one of the second.
@@ -239,22 +242,22 @@ class _LoadedModel:
         Both learn together how much fits into memory.
         """
         assert second.adapter is not None
-        self._model = attach_adapter(self._model, second.adapter, self._dtype, SECOND)
-        budget = TokenBudget(memory_of(self._model.device))
-        ours = TransformersEngine(self._model, self._tokenizer, budget=budget)
-        other = TransformersEngine(self._model, second.tokenizer, budget=budget)
+        self.model = attach_adapter(self.model, second.adapter, self._dtype, SECOND)
+        budget = TokenBudget(memory_of(self.model.device))
+        ours = TransformersEngine(self.model, self._tokenizer, budget=budget)
+        other = TransformersEngine(self.model, second.tokenizer, budget=budget)
         first = FIRST if self._has_adapter else None
         return (
-            EngineOfAdapter(ours, self._model, first),
-            EngineOfAdapter(other, self._model, SECOND),
+            EngineOfAdapter(ours, self.model, first),
+            EngineOfAdapter(other, self.model, SECOND),
         )
 
     def with_adapter(self, folder: Path | None) -> Engine:
         if self._has_adapter:
-            self._model = self._model.unload()
+            self.model = self.model.unload()
         self._has_adapter = folder is not None
         if folder is not None:
-            self._model = attach_adapter(self._model, folder, self._dtype)
+            self.model = attach_adapter(self.model, folder, self._dtype)
         return self.engine()
 
 

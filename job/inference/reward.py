@@ -19,7 +19,7 @@ from job.inference.open import FetchedModel, fitting_into_memory, model_on_disk
 from job.inference.transformers_engine import compute_or_shrink, longest_first
 from job.model import Model
 from job.model.attach import REWARD_MODEL, attach_adapter, is_adapted
-from job.model.fetch import Adapter, Base, check_same_base, fetch_adapter, fetch_base_of
+from job.model.fetch import Adapter, fetch_adapter, fetch_base_of
 from job.model.kinds import ROW_TOKENS_KEY
 from job.model.load import compute_dtype, context_tokens, load_base
 from job.model.reward import add_head, scores_at_end
@@ -107,7 +107,7 @@ class RewardModel:
         """
         prompts, completions, rows = [], [], []
         for row, conversation in enumerate(conversations):
-            encoded = self._encode(conversation)
+            encoded = self.encode(conversation)
             if encoded is None:
                 continue
             for answer in encoded.answers:
@@ -119,7 +119,8 @@ class RewardModel:
             found[row] = [*(found[row] or []), score]
         return found
 
-    def _encode(self, conversation: Conversation) -> EncodedAnswers | None:
+    def encode(self, conversation: Conversation) -> EncodedAnswers | None:
+        """Return a conversation with its judged answers as ids; None where nothing is scored."""
         if not conversation.answers:
             return None
         try:
@@ -178,7 +179,10 @@ class FetchedRewardModel:
             return self.put_on(model)
 
     def put_on(self, model: Model) -> RewardModel:
-        """Put it on its base in memory, which may have another adapter."""
+        """Put it on its base in memory, which may have another adapter, and stays as it was.
+
+        The base is loaded as the section says. Raise DamagedError if it does not fit it.
+        """
         dtype = compute_dtype(self.section.dtype)
         return reward_model_of(model, self.on_disk, self.max_tokens, dtype)
 
@@ -191,8 +195,11 @@ def fetch_reward_model(
     Raise ConfigError if the base is another one, DamagedError if the adapter is not what its
     manifest says.
     """
-    fetch_adapter(adapter, cache)
-    return _on_disk(fetch_base_of(adapter, section, storage, cache), adapter, section, cache)
+    folder = fetch_adapter(adapter, cache)
+    base = fetch_base_of(adapter, section, storage, cache)
+    on_disk = model_on_disk(base, folder, adapter.digest, section)
+    limit = adapter.manifest.extra.get(ROW_TOKENS_KEY) or context_tokens(base.path)
+    return FetchedRewardModel(on_disk, section, limit or NO_LIMIT)
 
 
 def load_reward_model(
@@ -200,26 +207,6 @@ def load_reward_model(
 ) -> RewardModel:
     """Load a reward model and its base, and return it. Raise what fetching and loading raise."""
     return fetch_reward_model(adapter, section, storage, cache).load()
-
-
-def attach_reward_model(
-    model: Model, base: Base, adapter: Adapter, section: AdapterModelSection, cache: Path
-) -> RewardModel:
-    """Put a reward model on a base in memory, which may have an adapter, and return it.
-
-    `model` is `base` as `section` loads it. Its other adapter, or none, stays active. Raise
-    ConfigError if the reward model is for another base, DamagedError as `load_reward_model`.
-    """
-    check_same_base(adapter, section, base)
-    return _on_disk(base, adapter, section, cache).put_on(model)
-
-
-def _on_disk(
-    base: Base, adapter: Adapter, section: AdapterModelSection, cache: Path
-) -> FetchedRewardModel:
-    on_disk = model_on_disk(base, fetch_adapter(adapter, cache), adapter.digest, section)
-    limit = adapter.manifest.extra.get(ROW_TOKENS_KEY) or context_tokens(base.path)
-    return FetchedRewardModel(on_disk, section, limit or NO_LIMIT)
 
 
 def reward_model_of(

@@ -66,12 +66,12 @@ def check_adapter_config(content: bytes, uri: str, is_reward_model: bool = False
     return rank
 
 
-def lora_section_of(content: bytes, uri: str) -> LoraSection:
+def lora_section_of(content: bytes, uri: str, is_reward_model: bool = False) -> LoraSection:
     """Return the section `lora` of a config that makes an adapter as this adapter_config.json.
 
     Raise DamagedError for one that no config of recap makes.
     """
-    check_adapter_config(content, uri)
+    check_adapter_config(content, uri, is_reward_model)
     config = json.loads(content)
     for key in ("target_parameters", "exclude_modules"):
         if config.get(key):

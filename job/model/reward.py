@@ -55,6 +55,8 @@ def reward_config(section: LoraSection, model: Model, revision: str | None = Non
     config = lora_config(section, model, revision)
     config.task_type = TaskType.SEQ_CLS
     config.modules_to_save = [HEAD]
+    # The head is trained itself: an adapter that starts from this one must not look for its own.
+    config.target_modules = set(config.target_modules) - {HEAD}
     return config
 
 

@@ -107,7 +107,7 @@ def device_checks(
 
     Simulates a step in another process. Without named devices, takes the GPUs of this machine.
     """
-    devices = _or_found(devices)
+    devices = or_found(devices)
     is_shared = config.training.distribution == "fsdp"
     if not devices.are_named:
         memory, places = NOT_ASKED, Places([])
@@ -151,7 +151,7 @@ def _unknown(devices: Devices, sharing: Sequence[int]) -> Places:
     return Places(gpus, cpu, is_known=False)
 
 
-def _or_found(devices: Devices) -> Devices:
+def or_found(devices: Devices) -> Devices:
     """Return the devices, or the GPUs of this machine if none is named."""
     if devices.are_named:
         return devices
@@ -276,7 +276,7 @@ def _line_of_several(fit: "Fit") -> str:
     """Return the difference that further GPUs make, each of which has the whole base."""
     warning = "" if fit.verdict == "fits" else "warning: "
     return (
-        f"{warning}several {fit.card.name}, each {fit.verdict}: {_size(fit.need.with_context)} "
+        f"{warning}several {fit.card.name}, each {fit.verdict}: {size_text(fit.need.with_context)} "
         f"with CUDA's context; {_level_of(fit.need)}; {_rows_of(fit)}"
     )
 
@@ -289,7 +289,7 @@ def _rows_of(fit: "Fit") -> str:
     return f"at most about {fit.largest_rows:,} such rows at once"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Return bytes for people."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
@@ -301,16 +301,16 @@ def _lines_of(fit: "Fit", is_last: bool) -> list[str]:
     parts = []
     for part, size in sorted(need.parts.items(), key=lambda item: -item[1]):
         if size >= MIN_SHOWN_BYTES:
-            parts.append(f"{NAMES.get(part, part)} {_size(size)}")
+            parts.append(f"{NAMES.get(part, part)} {size_text(size)}")
     card = f"{fit.card.name} ({fit.card.memory / GIB:.1f} GiB)"
     each = ""
     if fit.gpus > 1:
         card = f"{fit.gpus} x {fit.card.name} ({fit.card.memory / GIB:.1f} GiB each)"
         each = " on each"
     return [
-        f"{warning}{card} {fit.verdict}: {_size(need.tensors)} of tensors{each}, "
-        f"about {_size(need.reserved)} held by torch, "
-        f"{_size(need.with_context)} with CUDA's context; {_level_of(need)}; {_rows_of(fit)}",
+        f"{warning}{card} {fit.verdict}: {size_text(need.tensors)} of tensors{each}, "
+        f"about {size_text(need.reserved)} held by torch, "
+        f"{size_text(need.with_context)} with CUDA's context; {_level_of(need)}; {_rows_of(fit)}",
         f"  {', '.join(parts)}",
     ]
 
@@ -330,17 +330,19 @@ def generation_check(
     generation: GenerationSection,
     devices: Devices,
     bytes_beside: Callable[[int], int] = lambda _number_bytes: 0,
+    bytes_to_score: int = 0,
 ) -> Check:
     """Return how many conversations each engine can summarize at once on each card, by formula.
 
     `model` has no weights. `bytes_beside` returns those of other models in the same memory, by the
-    bytes of a number there. Prompts have as many tokens as they may, or PROMPT_TOKENS if that is
-    less. On a CPU, return the host's memory that the night needs.
+    bytes of a number there, and vLLM leaves `bytes_to_score` to them. Prompts have as many tokens
+    as they may, or PROMPT_TOKENS if that is less. On a CPU, return the host's memory that the night
+    needs.
     """
     from job.memory.generation import need_of_transformers, need_of_vllm, need_on_a_cpu, text_of
     from job.memory.shape import shape_of
 
-    devices = _or_found(devices)
+    devices = or_found(devices)
     if not devices.are_named:
         return NOT_ASKED
     shape = shape_of(model, section.quantization)
@@ -349,7 +351,7 @@ def generation_check(
     beside = bytes_beside(2) if devices.cards else 0
     for card in devices.cards:
         needs.append(need_of_transformers(shape, generation, tokens, card, beside))
-        needs.append(need_of_vllm(shape, generation, tokens, card, beside))
+        needs.append(need_of_vllm(shape, generation, tokens, card, beside + bytes_to_score))
     lines = [f"estimated for prompts of {tokens:,} tokens, by formula"]
     if needs:
         lines.append(text_of(needs))
@@ -361,7 +363,7 @@ def generation_check(
         need = need_on_a_cpu(on_cpu, generation, tokens, free - LIBRARIES_BYTES, beside)
         lines.append(_line_of_a_cpu(need, free))
     if beside:
-        lines.append(f"with {_size(beside)} of a challenger or a reward model beside the model")
+        lines.append(f"with {size_text(beside)} of a challenger or a reward model beside the model")
     return Check("memory", "\n".join(lines), is_estimate=True)
 
 

@@ -46,7 +46,9 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
-        checks += metric_model_checks(config.evaluation, config.storage, everything, config.data)
+        checks += metric_model_checks(
+            config.evaluation, config.storage, everything, config.data, devices
+        )
     look = partial(describe_prompts, found.chosen) if found else None
     checks += generating_checks(config, devices, look)
     checks += gate_checks(config, config.adapter or "", scored, train=train or ())

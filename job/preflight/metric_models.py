@@ -5,7 +5,11 @@ from pathlib import Path
 
 from job.config.data_sections import ReadingSection
 from job.config.gate_sections import MIN_CONVERSATIONS
-from job.config.scoring_sections import MetricModelSection, RewardModelSection, ScoringSection
+from job.config.scoring_sections import (
+    MetricModelSection,
+    ScoringRewardModelSection,
+    ScoringSection,
+)
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.metrics.bertscore import check_encoder
@@ -20,7 +24,9 @@ from job.model.fetch import Base, check_small_files, fetch_base_of, name_base_of
 from job.model.files import ADAPTER_CONFIG
 from job.model.reward import read_reward_model
 from job.preflight.access import describe_base, small_files
+from job.preflight.beside import alone_lines
 from job.preflight.checks import Check, Found, check, check_value
+from job.preflight.devices import NONE_NAMED, Devices
 from job.printable import number_of
 from job.storage.open import list_inputs
 
@@ -32,8 +38,12 @@ def metric_model_checks(
     storage: StorageSection,
     conversations: Sequence[Conversation],
     reading: ReadingSection = AS_READ,
+    devices: Devices | None = NONE_NAMED,
 ) -> list[Check]:
-    """Return a check of each model that a metric needs, and one of the labels, if there are any."""
+    """Return a check of each model that a metric needs, and one of the labels, if there are any.
+
+    `devices` are those that the job might run on; with None, no memory is asked, which loads torch.
+    """
     checks = []
     for metric, section in sections_by_metric(options).items():
         key = f"evaluation.{metric}_model"
@@ -42,7 +52,7 @@ def metric_model_checks(
             return describe_metric_model(key, section, storage)
 
         checks.append(check(metric, describe, key))
-    checks += _reward_checks(options, storage, reading)
+    checks += _reward_checks(options, storage, reading, devices)
     uri = options.faithfulness_labels
     if uri is not None:
 
@@ -56,7 +66,10 @@ def metric_model_checks(
 
 
 def _reward_checks(
-    options: ScoringSection, storage: StorageSection, reading: ReadingSection
+    options: ScoringSection,
+    storage: StorageSection,
+    reading: ReadingSection,
+    devices: Devices | None,
 ) -> list[Check]:
     """Return the checks of the reward model and of the pairs that show what it is worth, if any."""
     section = options.reward_model
@@ -74,13 +87,18 @@ def _reward_checks(
 
     pairs, _ = check_value("reward pairs", read, f"{REWARD_KEY}.pairs")
     return [
-        check("reward", lambda: describe_reward_model(section, storage), REWARD_KEY),
+        check("reward", lambda: describe_reward_model(section, storage, devices), REWARD_KEY),
         pairs,
     ]
 
 
-def describe_reward_model(section: RewardModelSection, storage: StorageSection) -> str:
-    """Return reward model and base, for people. Raise what its job raises for wrong ones."""
+def describe_reward_model(
+    section: ScoringRewardModelSection, storage: StorageSection, devices: Devices | None
+) -> str:
+    """Return reward model, base and memory, for people.
+
+    Raise what its job raises for wrong ones. Without devices, the memory is not asked.
+    """
     with errors_about(REWARD_KEY):
         adapter = read_reward_model(section.adapter, storage, REWARD_KEY)
         check_adapter_config(adapter.store.read(ADAPTER_CONFIG), adapter.uri, True)
@@ -91,7 +109,11 @@ def describe_reward_model(section: RewardModelSection, storage: StorageSection) 
                 fetch_base_of(adapter, section, storage, Path(name))
             else:  # reading all weights is cheap only in a folder of this machine
                 check_small_files(adapter, section, small.folder)
-    return f"{adapter.uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
+        memory = []
+        if devices is not None:
+            memory = alone_lines(section, adapter, storage, devices)
+    run = adapter.manifest.extra.get("run")
+    return "\n".join([f"{adapter.uri}  of run {run}", f"base {base}", *memory])
 
 
 def describe_metric_model(key: str, section: MetricModelSection, storage: StorageSection) -> str:

@@ -36,7 +36,7 @@ from job.model.fetch import (
 from job.model.files import ADAPTER_CONFIG, hub_id_of
 from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
-from job.preflight.beside import bytes_beside
+from job.preflight.beside import bytes_beside, bytes_to_score
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices, generation_check
 from job.preflight.duration import Base
@@ -298,9 +298,9 @@ def _model_checks(
     facts, skeleton = described
     checks = [model, weights_check(small, section, config.storage)]
     if isinstance(config, SummarizeConfig) or devices.are_named:
-        beside: list[Callable[[int], int]] = []
+        beside: list[Any] = []
         if isinstance(config, SummarizeConfig):
-            beside.append(partial(bytes_beside, config))
+            beside = [partial(bytes_beside, config), bytes_to_score(config)]
         checks.append(generation_check(skeleton, section, config.generation, devices, *beside))
     if prompt is not None:
         embeddings = facts.embeddings

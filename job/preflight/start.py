@@ -88,7 +88,7 @@ def _check_base(config: TrainConfig, start: Start, small: SmallFiles) -> None:
     uri = start.pin.adapter
     if scheme_of(uri) == "file" and Path(local_path(uri)).is_dir():
         verify_folder(Path(local_path(uri)))
-        check_adapter_files(Path(local_path(uri)), uri)
+        check_adapter_files(Path(local_path(uri)), uri, not config.writes_summaries)
     if hub_id_of(model.base, model.revision) is None and Path(model.base).is_dir():
         fetch_base_of(start.adapter, model, config.storage, Path(model.base))
     else:  # reading all weights is cheap only in a folder of this machine

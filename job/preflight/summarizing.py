@@ -77,7 +77,7 @@ def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> 
             *champion_checks,
             *generating_checks(followed, devices, look),
             *challenger_checks(config, followed, found.records if found else None),
-            *reward_checks(config),
+            *reward_checks(config, devices),
             _workers_check(config),
             *_faithfulness_checks(config),
             output_check,

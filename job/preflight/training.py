@@ -83,8 +83,7 @@ def _plan_unfinished(
 ) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
     starting, started = start_check(config, config.run, small, brief)
-    if started:
-        config = started.config
+    config = started.config if started else config
     pin = started.pin if started else None
     data, examples = check_value("data", lambda: _read_data(config), "data")
     validation = _validation(config, examples) if examples else None
@@ -92,7 +91,8 @@ def _plan_unfinished(
         run, standing = check_value(
             "run", lambda: _found(find_standing(config, examples, fresh, small, pin)), "output"
         )
-        checks = [data, *contents_checks(config, examples), *_scores(config, examples), run]
+        of_scores = _scores(config, examples, None if brief else devices)
+        checks = [data, *contents_checks(config, examples), *of_scores, run]
     elif started and isinstance(data.error, DataError | ConfigError):
         # The data is wrong, so the run cannot have finished with it.
         checks = [data]
@@ -253,7 +253,7 @@ def _scored(config: TrainConfig, examples: Examples) -> list[Conversation]:
     return [*choosing, *validation.scoring]
 
 
-def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
+def _scores(config: TrainConfig, examples: Examples, devices: Devices | None) -> list[Check]:
     """Return what choosing and scoring need, if the config asks for it.
 
     If the adapter cannot be scored, a check that warns of it.
@@ -266,7 +266,7 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
         return [
             *_selection(config, examples),
             *others_checks(options, config.storage, validation),
-            *metric_model_checks(options, config.storage, validation, config.data),
+            *metric_model_checks(options, config.storage, validation, config.data, devices),
         ]
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]

@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from job.config.candidates_section import NightRewardModelSection
 from job.config.commands import EvaluateConfig, ModelConfig, SummarizeConfig, TrainConfig
-from job.config.scoring_sections import RewardModelSection, ScoringSection
-from job.config.sections import StorageSection, as_list, names_one_file
+from job.config.scoring_sections import ScoringSection
+from job.config.sections import RewardModelSection, StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
 from job.identity import sha256_of
 from job.model.champion import find_pointer
 from job.model.fetch import read_adapter
 from job.model.files import HUB_ID
+from job.model.reward import read_reward_model
 from job.storage.keys import scheme_of, split_file
 from job.storage.open import open_store
 from job.submit.submission import DIGEST_DIGITS, Place
@@ -38,11 +38,12 @@ def models_read(config: ModelConfig) -> list[Place]:
     if isinstance(config, SummarizeConfig) and config.challenger is not None:
         found += _adapter("challenger.adapter", config.challenger.adapter, config)
     if isinstance(config, SummarizeConfig):
-        found += _reward_model("generation.reward_model", config.generation.reward_model)
+        section = config.generation.reward_model
+        found += _reward_model("generation.reward_model", section, config.storage)
     if isinstance(config, EvaluateConfig) and config.champion is not None:
         found += _adapter("champion", config.champion, config)
     if not isinstance(config, SummarizeConfig):
-        found += [*_champion(config), *_metric_models(config.evaluation)]
+        found += [*_champion(config), *_metric_models(config.evaluation, config.storage)]
     elif config.faithfulness_model is not None:
         found.append(Place("faithfulness_model.model", config.faithfulness_model.model))
     return found
@@ -143,24 +144,30 @@ def _data(config: ModelConfig) -> dict[str, str | list[str] | None]:
     return found
 
 
-def _metric_models(options: ScoringSection) -> list[Place]:
+def _metric_models(options: ScoringSection, storage: StorageSection) -> list[Place]:
     models = {
         "evaluation.bertscore_model.model": options.bertscore_model,
         "evaluation.faithfulness_model.model": options.faithfulness_model,
     }
     found = [Place(key, each.model) for key, each in models.items() if each is not None]
-    return found + _reward_model("evaluation.reward_model", options.reward_model)
+    return found + _reward_model("evaluation.reward_model", options.reward_model, storage)
 
 
 def _reward_model(
-    key: str, section: RewardModelSection | NightRewardModelSection | None
+    key: str, section: RewardModelSection | None, storage: StorageSection
 ) -> list[Place]:
-    """Return the reward model and its base, if the config names them."""
+    """Return the reward model, if the config names one, and its base, which its manifest may name.
+
+    A reward model that cannot be read is reported by the plan.
+    """
     if section is None:
         return []
     found = [Place(f"{key}.adapter", section.adapter)]
     if section.base is not None:
-        found.append(Place(f"{key}.base", section.base))
+        return [*found, Place(f"{key}.base", section.base)]
+    with suppress(RecapError):
+        adapter = read_reward_model(section.adapter, storage, f"{key}.adapter")
+        found.append(Place("the reward model's base", str(adapter.base["uri"])))
     return found
 
 

@@ -21,15 +21,17 @@ from job.inference.open import (
     fetch_without_adapter,
     model_on_disk,
 )
-from job.inference.reward import RewardModel, load_reward_model
+from job.inference.reward import FetchedRewardModel, RewardModel, fetch_reward_model
 from job.inference.serving import (
     AdapterServing,
     Serving,
+    ServingWish,
     departure_of_candidates,
     differences,
 )
 from job.inference.summaries import check_budget, input_budget
 from job.inference.taken import Filled
+from job.inference.vllm_start import is_installed
 from job.model.fetch import (
     check_adapter_digest,
     check_same_base,
@@ -154,14 +156,20 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     model = _fetch(config, cache)
     second = _fetch_challenger(config, model, cache)
     wish = filled.wish()
-    # Before the engine: vLLM takes what memory is left.
-    reward = _load_reward_model(config, cache)
-    scorer = None
-    if reward is not None:
-        wish = replace(wish, bytes_beside=reward.bytes_on_gpu())
-        assert reward.digest is not None, "it was published"
-        scorer = Scorer(reward.digest, reward.score_texts)
+    reward = _fetch_reward_model(config, cache)
+    is_shared = reward is not None and _shares_base(wish, model, reward)
+    judge = None
+    if reward is not None and not is_shared:
+        # Before the engine: vLLM takes what memory is left.
+        with naming_key(REWARD):
+            judge = reward.load()
+        wish = replace(wish, bytes_beside=judge.bytes_on_gpu())
     opened = open_engine(model, wish, cache, second)
+    if reward is not None and is_shared:
+        event("the reward model shares the base of the summarizer")
+        with naming_key(REWARD):
+            judge = reward.put_on(opened.model)
+    scorer = _scorer(judge, config)
     check_budget(config.generation, opened.engine.context_tokens)
     challenger = None
     if second is not None:
@@ -226,18 +234,37 @@ def _fetch_challenger(
     return model_on_disk(model.base, folder, adapter.digest, config.model)
 
 
-def _load_reward_model(config: SummarizeConfig, cache: Path) -> RewardModel | None:
-    """Load the reward model of a night with candidates, on a base of its own."""
+def _fetch_reward_model(config: SummarizeConfig, cache: Path) -> FetchedRewardModel | None:
+    """Bring the reward model of a night with candidates to disk, with its base."""
     section = config.generation.reward_model
     adapter = resolve_reward(config)
     if adapter is None or section is None:
         return None
     event("loading the reward model", adapter=adapter.uri, digest=adapter.digest)
     with naming_key(REWARD):
-        model = load_reward_model(adapter, section, config.storage, cache)
+        return fetch_reward_model(adapter, section, config.storage, cache)
+
+
+def _shares_base(wish: ServingWish, model: FetchedModel, reward: FetchedRewardModel) -> bool:
+    """Return True if the reward model can score on the base that transformers summarizes with.
+
+    vLLM has its own weights, and merged ones are another base.
+    """
+    is_in_this_process = wish.engine == "transformers" or not is_installed()
+    is_plain = model.adapter is None or wish.adapter_weights == "separate"
+    is_same_base = model.base.digest == reward.on_disk.base.digest
+    keys = ("quantization", "dtype", "attention", "trust_remote_code")
+    is_alike = all(getattr(wish.section, key) == getattr(reward.section, key) for key in keys)
+    return is_in_this_process and is_plain and is_same_base and is_alike
+
+
+def _scorer(judge: RewardModel | None, config: SummarizeConfig) -> Scorer | None:
+    if judge is None:
+        return None
     if config.generation.deterministic:
-        model.max_rows = 1
-    return model
+        judge.max_rows = 1
+    assert judge.digest is not None, "it was published"
+    return Scorer(judge.digest, judge.score_texts)
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

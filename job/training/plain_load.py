@@ -1,4 +1,4 @@
-"""Load a base with its adapter as a stranger would, by transformers and peft alone, and generate.
+"""Load a base with its adapter as a stranger would, by transformers and peft alone, and ask it.
 
 A program: it reads one line of JSON from stdin and writes its answer to the file that this line
 names. It imports nothing of recap, so that no mistake in recap's own loading can hide in it. It
@@ -12,8 +12,11 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
+
+SCORES = "AutoModelForSequenceClassification"  # the class of a reward model
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         "readings": _readings(request),
         "answers": _answers(model, request),
     }
-    if request["adapter"] and request["texts"]:
+    if request["adapter"] and request["texts"] and request["auto_class"] != SCORES:
         with model.disable_adapter():
             found["answers_of_base"] = _answers(model, request)
     return found
@@ -62,6 +65,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def _answers(model: Any, request: dict[str, Any]) -> dict[str, Any]:
     prompts = request["prompts"]
+    if request["auto_class"] == SCORES:
+        rows = [prompt + text for prompt, text in zip(prompts, request["texts"], strict=False)]
+        return {"tokens": [], "expected": [], "scores": [score(model, row) for row in rows]}
     return {
         "tokens": [generate(model, prompt, request) for prompt in prompts],
         "expected": [
@@ -106,18 +112,33 @@ def load(request: dict[str, Any]) -> Any:
             bnb_4bit_use_double_quant=request["quantization"] == "nf4-double",
             bnb_4bit_compute_dtype=dtype,
         )
+    if request["auto_class"] == SCORES:
+        arguments["num_labels"] = 1
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     kind = getattr(transformers, request["auto_class"])
     model = kind.from_pretrained(request["base"], dtype=dtype, device_map={"": device}, **arguments)
+    if request["auto_class"] == SCORES:
+        # Else a row would end before an end token that is the pad token.
+        model.config.get_text_config().pad_token_id = None
     if request["adapter"]:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, request["adapter"])
+        model = attach(model, request["adapter"])
     # Not the base's own, which may punish repetitions: no engine of recap does.
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=request["ends"], pad_token_id=request["ends"][0], do_sample=False
     )
     return model.eval()
+
+
+def attach(model: Any, adapter: str) -> Any:
+    """Put the adapter on its base. Raise ValueError if weights are missing: peft only warns."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            return PeftModel.from_pretrained(model, adapter)
+        except UserWarning as warning:
+            raise ValueError(str(warning)) from warning
 
 
 def generate(model: Any, prompt: list[int], request: dict[str, Any]) -> list[int]:
@@ -143,6 +164,15 @@ def count_expected(model: Any, prompt: list[int], text: list[int]) -> int:
         likely = model(input_ids=ids).logits[0].argmax(-1)
     # The logits at a position are those of the next token.
     return int((likely[len(prompt) - 1 : -1] == ids[0, len(prompt) :]).sum())
+
+
+def score(model: Any, row: list[int]) -> float:
+    """Return the score of a text by its ids, alone in its batch."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([row], device=model.device)).logits
+    return float(logits[0, 0])
 
 
 if __name__ == "__main__":

@@ -55,11 +55,13 @@ class Question:
 class Answers:
     """The tokens of a greedy answer to each prompt.
 
-    `expected` counts the tokens of each text that the model, reading on, expects most.
+    `expected` counts the tokens of each text that the model, reading on, expects most. Of a reward
+    model there are `scores` alone, of each prompt with its text.
     """
 
     tokens: list[list[int]]
     expected: list[int]
+    scores: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Readings:
 class PlainAnswer:
     """The answers of a fresh process, and those of the base without the adapter.
 
-    The latter are there only if there is an adapter, and texts. `readings` are by the tokenizer
-    beside the adapter, or beside the base without one.
+    The latter are there only if there is an adapter that writes, and texts. `readings` are by the
+    tokenizer beside the adapter, or beside the base without one.
     """
 
     versions: dict[str, str]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from job.model.load import compute_dtype, context_tokens
 from job.prompt.encode import Encoder
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import end_ids
+from job.training.plain_load import SCORES
 from job.training.plain_process import PlainModel, PlainProcess, Question, Readings
 from job.training.prepare import Run
 from job.training.scoring import serving_wish
@@ -32,6 +33,15 @@ class Sample:
 
     prompts: list[list[int]]
     scored: list[str]
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A few prompts as ids, each with a summary, end token included, and recap's score of both."""
+
+    prompts: list[list[int]]
+    texts: list[list[int]]
+    scores: list[float]
 
 
 def plain_model(
@@ -50,6 +60,15 @@ def plain_model(
         quantization, dtype = serving["quantization"], serving["dtype"]
     base = attempt.run.base.path
     return PlainModel(base, adapter, weights.auto_class, quantization, dtype, weights.share.total)
+
+
+def plain_reward_model(attempt: CurrentAttempt, adapter: Path) -> PlainModel:
+    """Return the base with the reward model in a folder beside it, loaded as it was trained."""
+    weights = attempt.weights_in_memory
+    assert weights is not None, "the base was loaded to be trained"
+    dtype = str(compute_dtype(attempt.run.config.model.dtype)).removeprefix("torch.")
+    serving = {"quantization": weights.quantization, "dtype": dtype}
+    return replace(plain_model(attempt, adapter, serving), auto_class=SCORES)
 
 
 def plain_process(run: Run) -> PlainProcess:

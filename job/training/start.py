@@ -19,6 +19,7 @@ from job.model.adapter_files import lora_section_of
 from job.model.champion import now
 from job.model.fetch import Adapter, read_adapter
 from job.model.files import ADAPTER_CONFIG
+from job.model.reward import read_reward_model
 from job.prompt.seen_tokens import FILE as SEEN_FILE
 from job.prompt.seen_tokens import SeenTokens, parse_seen_tokens
 from job.prompt.template import FILE as PROMPT_FILE
@@ -94,8 +95,7 @@ def pin_start(config: TrainConfig, found: Journal | None) -> StartPin | None:
     pin = recorded_pin(config, found)
     if named is None or pin is not None:
         return pin
-    with naming_key(KEY):
-        adapter = read_adapter(named, config.storage)
+    adapter = _read(config, named)
     version = adapter.pointer.champion.version if adapter.pointer else None
     return StartPin(named, adapter.uri, adapter.digest, version, now())
 
@@ -105,8 +105,8 @@ def open_start(config: TrainConfig, pin: StartPin) -> Start:
 
     Raise DataError if it was replaced since, DamagedError if it is no adapter that recap trained.
     """
+    adapter = _read(config, pin.adapter)
     with naming_key(KEY):
-        adapter = read_adapter(pin.adapter, config.storage)
         if adapter.digest != pin.digest:
             raise DataError(
                 f"{pin.adapter} has digest {adapter.digest[:12]}, and this run began with digest "
@@ -119,12 +119,21 @@ def open_start(config: TrainConfig, pin: StartPin) -> Start:
                     f"{pin.adapter} has no {name}: it is no adapter that recap trained. Of a run, "
                     "name the folder adapter, which is beside the merged weights"
                 )
-        lora = lora_section_of(adapter.store.read(ADAPTER_CONFIG), pin.adapter)
+        content = adapter.store.read(ADAPTER_CONFIG)
+        lora = lora_section_of(content, pin.adapter, not config.writes_summaries)
         prompt = parse_prompt(adapter.store.read(PROMPT_FILE), pin.adapter, REMEDY)
         seen = None
         if SEEN_FILE in adapter.manifest.files:
             seen = parse_seen_tokens(adapter.store.read(SEEN_FILE), pin.adapter)
     return Start(pin, adapter, lora, prompt, seen)
+
+
+def _read(config: TrainConfig, uri: str) -> Adapter:
+    """Read the manifest of an adapter, of a reward model for method: reward, which has a head."""
+    if not config.writes_summaries:
+        return read_reward_model(uri, config.storage, KEY)
+    with naming_key(KEY):
+        return read_adapter(uri, config.storage)
 
 
 def take_from_start(config: TrainConfig, start: Start | None) -> TrainConfig:

@@ -1,17 +1,19 @@
 """Verify the written adapter before anything of it is visible.
 
-A fresh process reloads it as a stranger would, and its summaries are compared with those scored. An
+A fresh process reloads it as a stranger would, and its summaries are compared with those scored; of
+a reward model, its scores with those that recap computed. An
 adapter that cannot be loaded or answers otherwise is not published: its files go to a folder
 without a manifest, which nothing reads. Where this machine is the reason, as its memory, nothing is
 known of the adapter: it is published and says so.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
-from job.evaluation.reload import REFUSED, Compared, Reload, ReloadError, judge
+from job.evaluation.reload import REFUSED, Compared, Reload, ReloadError, judge, judge_scores
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.printable import printable
@@ -19,13 +21,22 @@ from job.storage.local import LocalStore
 from job.telemetry import event, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.journal import Danger
-from job.training.plain_process import Answers, PlainLoadError, PlainProcess
+from job.training.plain_process import (
+    Answers,
+    PlainAnswer,
+    PlainLoadError,
+    PlainModel,
+    PlainProcess,
+    Question,
+)
 from job.training.plain_question import (
+    ScoredRows,
     choose_sample,
     has_own_code,
     make_question,
     plain_model,
     plain_process,
+    plain_reward_model,
     reads_alike,
     summaries_of,
 )
@@ -33,6 +44,7 @@ from job.training.prepare import Run
 
 SUMMARIES = 5  # to compare: loading costs more than to generate them
 OTHER_TOKENIZER = "its tokenizer does not read the prompts as that of the training does"
+UNKNOWN_BASE = Reload("not verified", why="run.json does not say any more how the base was loaded")
 DANGER: Danger = "reloading"
 FOLDER = "refused"  # in the run's folder: the files of an adapter that was not published
 
@@ -57,8 +69,23 @@ def verify_adapter(
     Notes it in `attempt`. Raise ReloadError, after its files are kept under `refused/`, if the
     adapter cannot be loaded, or answers otherwise than the scored one.
     """
+    return _or_refuse(attempt, adapter, reload_adapter(attempt, adapter, result, process))
+
+
+def verify_reward_model(
+    attempt: CurrentAttempt, adapter: Path, rows: ScoredRows | None, process: PlainProcess
+) -> Reload | None:
+    """Reload the reward model in a folder, and return what that showed, as `verify_adapter` does.
+
+    `rows` are what recap has scored with it, None if nothing could be.
+    """
+    reload = partial(_reload_reward_model, attempt, adapter, rows, process)
+    return _or_refuse(attempt, adapter, _try(attempt, reload))
+
+
+def _or_refuse(attempt: CurrentAttempt, adapter: Path, found: Reload | None) -> Reload | None:
+    """Return the outcome; keep the adapter's files under `refused/` and raise if it is refused."""
     run = attempt.run
-    found = reload_adapter(attempt, adapter, result, process)
     if found is None:
         return None
     if found.state in REFUSED:
@@ -80,13 +107,18 @@ def reload_adapter(
     attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored, process: PlainProcess
 ) -> Reload | None:
     """Reload the adapter in a folder as `verify_adapter` does, and return what that showed."""
+    return _try(attempt, partial(_reload, attempt, adapter, result, process))
+
+
+def _try(attempt: CurrentAttempt, reload: Callable[[], Reload]) -> Reload | None:
+    """Return the outcome of a reload if the config wants one, and note it in `attempt`."""
     if not attempt.run.config.publish.verify:
         return None
     if attempt.has_crashed_too_often(DANGER):
         found = Reload("not verified", why=f"{MAX_CRASHES} attempts ended while it was reloaded")
     else:
         with attempt.timed("reload_seconds"), attempt.noting(DANGER):
-            found = _reload(attempt, adapter, result, process)
+            found = reload()
 
     attempt.reload.clear()  # of an attempt before
     attempt.reload.update(found.facts())
@@ -99,22 +131,14 @@ def _reload(
 ) -> Reload:
     run = attempt.run
     if attempt.weights_in_memory is None:
-        return Reload("not verified", why="run.json does not say any more how the base was loaded")
+        return UNKNOWN_BASE
     sample = choose_sample(run, result, SUMMARIES)
     texts = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sample.scored]
     serving = None if isinstance(result, NotScored) else result.systems[0].serving
     model = plain_model(attempt, adapter, serving)
-    try:
-        question = make_question(run, sample.prompts, texts)
-        answer = process.ask(model, question)
-    except PlainLoadError as error:
-        warn("the adapter could not be reloaded", why=printable(str(error)))
-        if error.is_of_machine or has_own_code(run):
-            return Reload("not verified", why=error.why)
-        return Reload("not loaded", why=error.why)
-
-    if not reads_alike(run, question, answer.readings):
-        return Reload("different", versions=answer.versions, why=OTHER_TOKENIZER)
+    answer = _ask(run, model, make_question(run, sample.prompts, texts), process)
+    if isinstance(answer, Reload):
+        return answer
     if answer.answers_of_base is None:
         why = "it has no scores" if sample.prompts else "no conversation has a whole prompt"
         return Reload("not compared", versions=answer.versions, why=why)
@@ -127,6 +151,38 @@ def _reload(
         return Compared(sample.scored, list(map(len, texts)), summaries, answers.expected)
 
     return judge(compared(answer.answers), compared(answer.answers_of_base), answer.versions)
+
+
+def _reload_reward_model(
+    attempt: CurrentAttempt, adapter: Path, rows: ScoredRows | None, process: PlainProcess
+) -> Reload:
+    run = attempt.run
+    if attempt.weights_in_memory is None:
+        return UNKNOWN_BASE
+    model = plain_reward_model(attempt, adapter)
+    asked = rows or ScoredRows([], [], [])
+    answer = _ask(run, model, make_question(run, asked.prompts, asked.texts), process)
+    if isinstance(answer, Reload):
+        return answer
+    if not asked.scores:
+        return Reload("not compared", versions=answer.versions, why="no summary was scored")
+    return judge_scores(asked.scores, answer.answers.scores, model.dtype, answer.versions)
+
+
+def _ask(
+    run: Run, model: PlainModel, question: Question, process: PlainProcess
+) -> PlainAnswer | Reload:
+    """Return the answer of a fresh process, or the outcome if it has none or reads otherwise."""
+    try:
+        answer = process.ask(model, question)
+    except PlainLoadError as error:
+        warn("the adapter could not be reloaded", why=printable(str(error)))
+        if error.is_of_machine or has_own_code(run):
+            return Reload("not verified", why=error.why)
+        return Reload("not loaded", why=error.why)
+    if not reads_alike(run, question, answer.readings):
+        return Reload("different", versions=answer.versions, why=OTHER_TOKENIZER)
+    return answer
 
 
 def _keep_refused(run: Run, adapter: Path, found: Reload) -> None:

@@ -21,7 +21,6 @@ from job.errors import ConfigError
         ("reward", "data.columns.label=a", "is a column of thumbs, which method: kto learns from"),
         ("reward", "training.packing=true", "training.packing: true is not for method: reward"),
         ("reward", "training.dpo.beta=0.2", "is for method: dpo, and this is method: reward"),
-        ("reward", "training.start_from=a", "an adapter that writes summaries has no scores to"),
         ("reward", "training.adapter_from=best_metric", "choose best_evaluation, by the"),
         ("reward", "generation.max_new_tokens=8", "generation is not for method: reward: a reward"),
         ("reward", "serve.dtype=float16", "serve is not for method: reward: a reward model writes"),
@@ -69,6 +68,7 @@ def test_what_a_method_can_have_is_no_mistake(config_text, method, overrides):
 
 def test_a_reward_model_has_a_learning_rate_of_its_own(config_text):
     overrides = [
+        "training.start_from=last-week",
         "data.columns.chosen=better",
         "data.test=pairs.jsonl",
         "training.patience=2",

@@ -9,15 +9,24 @@ import pytest
 
 from job.config.commands import EvaluateConfig
 from job.config.scoring_sections import ScoringSection
-from job.config.sections import StorageSection
+from job.config.sections import AdapterModelSection, StorageSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError
-from job.evaluation.metrics.reward import fetch_reward_metric, preferred_shares
+from job.evaluation.evaluate import evaluate
+from job.evaluation.metrics.reward import (
+    fetch_reward_metric,
+    preferred_shares,
+    unscored_sentences,
+    with_lowest_of_empty,
+)
 from job.evaluation.result import Evaluation, model_sentences
 from job.evaluation.run import run_evaluation
+from job.evaluation.systems import System
 from job.evaluation.table import score_table
 from job.inference.reward import load_reward_model
 from job.model.reward import read_reward_model
+from job.preflight.beside import alone_lines, bytes_of_reward_model
+from job.preflight.devices import find_devices
 from job.preflight.metric_models import metric_model_checks
 from tests.evaluation.conftest import make_conversations
 from tests.rewards import publish_both
@@ -121,6 +130,37 @@ def test_a_judged_summary_without_a_score_is_not_preferred():
     assert found["b"].conversations == 2
 
 
+def test_writing_nothing_is_the_lowest_score(uris: dict[str, str], pairs: str, tmp_path: Path):
+    section = ScoringSection.model_validate(
+        {"reward_model": {"adapter": uris["reward"], "pairs": pairs}, "bootstrap_samples": 100}
+    )
+    assert section.reward_model is not None
+    model = fetch_reward_metric(section.reward_model, StorageSection(), tmp_path / "cache")
+    texts = [f"Item {number} is late." for number in range(len(TALKS))]
+    some = ["", " ", *texts[2:-1], "far too long " * 5000]
+    systems = [System("tuned", "tuned", some), System("given", "given", texts)]
+    scored = evaluate(systems, TALKS, section, None, {"reward": model})
+    own, other = (scored.scores[name]["reward"] for name in ("tuned", "given"))
+    lowest = np.nanmin([scores["reward"] for scores in scored.scores.values()])
+    assert own[:2].tolist() == [lowest, lowest]
+    assert own[2:-1] == pytest.approx(other[2:-1], rel=1e-4)
+    assert np.isnan(own[-1])
+    assert scored.evaluation.differences["given"]["reward"]["mean"].mean == pytest.approx(
+        (own[:2] - other[:2]).sum() / (len(TALKS) - 1)
+    )
+    record = scored.evaluation.models["reward"]
+    assert record["empty"]["tuned"] == 2
+    sentences = " ".join(record["sentences"])
+    assert "lowest score of this evaluation: 2 of tuned." in sentences
+    assert "leave their conversations out: 1 of tuned." in sentences
+
+
+def test_without_any_score_an_empty_summary_has_none():
+    nothing = np.array([np.nan, np.nan])
+    assert np.isnan(with_lowest_of_empty(nothing, ["", "a"])).all()
+    assert not unscored_sentences({"a": nothing[:1]}, {"a": 1})[0].startswith("Empty")
+
+
 def checks(**section: Any) -> dict[str, Any]:
     options = ScoringSection.model_validate({"reward_model": section})
     return {each.name: each for each in metric_model_checks(options, StorageSection(), [TALK])}
@@ -149,6 +189,41 @@ def test_a_plan_refuses_what_the_job_refuses(
         fetch_reward_metric(section.reward_model, StorageSection(), tmp_path / "cache")
     assert str(caught.value) == str(planned)
     assert isinstance(planned, ConfigError) or name == "nowhere"
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4", "nf4-double"])
+def test_a_plan_counts_the_memory_that_the_reward_model_has(
+    uris: dict[str, str], tmp_path: Path, quantization: Any
+):
+    section = AdapterModelSection(quantization=quantization, dtype="float32")
+    adapter = read_reward_model(uris["reward"], StorageSection(), "key")
+    planned = bytes_of_reward_model(section, adapter, StorageSection(), 2)  # dtype says 4
+    model = load_reward_model(adapter, section, StorageSection(), tmp_path / "cache").model
+    tensors = [*model.parameters(), *model.buffers()]
+    states = [each.quant_state for each in tensors if hasattr(each, "quant_state")]
+    assert bool(states) == (quantization is not None)
+    constants = sum(state.absmax.nbytes for state in states)
+    if quantization == "nf4-double":
+        constants += sum(state.state2.absmax.nbytes for state in states)
+    assert planned == pytest.approx(sum(each.nbytes for each in tensors) + constants, rel=0.02)
+
+
+def test_a_plan_warns_of_a_gpu_that_the_reward_model_does_not_fit(
+    uris: dict[str, str], pairs: str, monkeypatch: pytest.MonkeyPatch
+):
+    section = AdapterModelSection()
+    adapter = read_reward_model(uris["reward"], StorageSection(), "key")
+    devices = find_devices(["l4", "cpu"])
+    on_l4, on_cpu = alone_lines(section, adapter, StorageSection(), devices)
+    assert on_l4.startswith("on a GPU: ")
+    assert on_cpu.startswith("on a CPU: 1.1 GiB of the host's memory, libraries included")
+    assert (
+        "once the summarizer has left"
+        in checks(adapter=uris["reward"], pairs=pairs)["reward"].found
+    )
+    monkeypatch.setattr("job.preflight.beside.SCORING_BYTES", 100 << 30)
+    lines = alone_lines(section, adapter, StorageSection(), devices)
+    assert "warning: with 100.0 GiB to score, that is more than the 22.0 GiB of L4" in lines[1]
 
 
 def test_a_plan_refuses_another_base(uris: dict[str, str], pairs: str, tmp_path: Path):

@@ -13,11 +13,11 @@ from transformers import AutoModelForSequenceClassification
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, DamagedError
-from job.inference import reward
 from job.inference.open import fetch_with_adapter, load
-from job.inference.reward import RewardModel, attach_reward_model, load_reward_model
+from job.inference.reward import RewardModel, fetch_reward_model, load_reward_model
 from job.inference.transformers_engine import TransformersEngine
-from job.model.fetch import fetch_base, read_adapter
+from job.model.fetch import read_adapter
+from job.model.load import load_base
 from job.model.reward import read_reward_model
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
@@ -136,22 +136,20 @@ def test_it_shares_the_base_of_an_adapter(uris: dict[str, str], cache: Path, mod
     ids = torch.tensor([PROMPTS[0]])
     before = both(ids).logits
     reward_model = read_reward_model(uris["reward"], NO_STORAGE, "key")
-    shared = attach_reward_model(both, fetched.base, reward_model, SECTION, cache)
+    shared = fetch_reward_model(reward_model, SECTION, NO_STORAGE, cache).put_on(both)
     wanted = model.score(PROMPTS, COMPLETIONS)
     assert shared.score(PROMPTS, COMPLETIONS) == pytest.approx(wanted, rel=1e-4, abs=1e-6)
     assert torch.equal(both(ids).logits, before)
     assert TransformersEngine(both, fetched.tokenizer).context_tokens
 
 
-def test_a_bare_base_generates_as_before_beside_it(
-    uris: dict[str, str], base_folder: Path, cache: Path
-):
-    base = fetch_base(str(base_folder), None, NO_STORAGE, cache)
-    bare = reward.load_base(base, SECTION).eval()
+def test_a_bare_base_generates_as_before_beside_it(uris: dict[str, str], cache: Path):
+    adapter = read_reward_model(uris["reward"], NO_STORAGE, "key")
+    fetched = fetch_reward_model(adapter, SECTION, NO_STORAGE, cache)
+    bare = load_base(fetched.on_disk.base, SECTION).eval()
     ids = torch.tensor([PROMPTS[0]])
     before = bare(ids).logits
-    adapter = read_reward_model(uris["reward"], NO_STORAGE, "key")
-    attached = attach_reward_model(bare, base, adapter, SECTION, cache)
+    attached = fetched.put_on(bare)
     attached.score(PROMPTS, COMPLETIONS)
     assert torch.equal(bare(ids).logits, before)
 

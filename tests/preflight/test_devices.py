@@ -141,6 +141,11 @@ def test_a_night_is_told_of_the_memory_of_a_cpu(base_folder: Path) -> None:
     assert "beside the model" not in check.found
     beside = generation_check(model, section, GenerationSection(), on_cpu, lambda size: size * GIB)
     assert "with 4.0 GiB of a challenger or a reward model" in beside.found
+    on_l4 = find_devices(["l4"])
+    scoring = generation_check(model, section, GenerationSection(), on_l4, lambda _: 0, 2 * GIB)
+    plain, vllm = scoring.found.splitlines()[1:3]
+    assert "other models" not in plain
+    assert "2.0 of other models" in vllm
 
 
 def test_gpus_that_share_a_base_are_asked_about_by_their_number():

@@ -344,7 +344,7 @@ def test_a_plan_says_of_a_reward_model_what_its_night_will(summarizing, tmp_path
 
     text = planned().findings()
     assert "it chooses one of 3 candidates of each summary" in text
-    assert "GiB more of memory in each worker" in text
+    assert "of weights in each worker, beside the summarizer's" in text
     ends(
         planned(adapter=f"{tmp_path}/nowhere"),
         ExitCode.MISSING,

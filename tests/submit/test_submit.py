@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.errors import ExitCode
 from job.storage.folders import write_manifest
+from job.submit.locations import places_read
 from tests.submit.conftest import put, written
 
 ROOT = Path(__file__).parent.parent.parent
@@ -126,12 +128,26 @@ def test_a_reward_model_of_a_night_is_one_of_its_places(recap, night, tmp_path, 
     assert "  generation.reward_model.base     /models/judge\n" in ended.err
 
 
-def adapter_of(base: str, folder: Path) -> str:
+def adapter_of(base: str, folder: Path, method: str = "sft") -> str:
     """A published adapter folder that records this base."""
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
-    write_manifest(folder, {"base": {"uri": base}})
+    write_manifest(folder, {"base": {"uri": base}, "method": method})
     return str(folder)
+
+
+@pytest.mark.parametrize("command", ["summarize", "evaluate"])
+def test_the_base_that_a_reward_model_records_is_one_of_the_places(tmp_path, command):
+    judge = {"adapter": adapter_of("/models/small", tmp_path / "judge", "reward")}
+    named = {"run": "r", "input": "s3://b/in.jsonl", "output": "s3://b/out", "adapter": "org/a"}
+    if command == "summarize":
+        generation = {"temperature": 0.7, "candidates": 2, "reward_model": judge}
+        config = SummarizeConfig.model_validate(named | {"generation": generation})
+    else:
+        section = {"reward_model": judge | {"pairs": "s3://b/pairs.jsonl"}}
+        config = EvaluateConfig.model_validate(named | {"evaluation": section})
+    read = {place.key: place.uri for place in places_read(config)}
+    assert read["the reward model's base"] == "/models/small"
 
 
 @pytest.mark.parametrize("target", CLUSTERS)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation, Source, Turn
@@ -19,6 +20,7 @@ from tests.summarization.nights import manifest_of
 RECORDS = 8
 COUNT = 3
 OTHER_PROMPT = "Judge this summary."
+NOTHING_MORE: dict[str, Any] = {}
 
 
 @pytest.fixture
@@ -29,11 +31,13 @@ def night(config, tmp_path, base_folder):
     records = [conversation(f"c{n}", f"parcel {n} is late", "sorry") for n in range(RECORDS)]
     write_lines(tmp_path / "in.jsonl", records)
 
-    def make(name: str, candidates: int = 1, seed: int = 42, **keys: Any) -> Any:
+    def make(
+        name: str, candidates: int = 1, seed: int = 42, reward: Any = NOTHING_MORE, **keys: Any
+    ) -> Any:
         generation: dict[str, Any] = {"max_new_tokens": 8, "temperature": 1.0, "seed": seed}
         generation["deterministic"] = True
         if candidates > 1:
-            generation |= {"candidates": candidates, "reward_model": {"adapter": judge}}
+            generation |= {"candidates": candidates, "reward_model": {"adapter": judge, **reward}}
         model = {"base": str(base_folder), "dtype": "float32"}
         return config(
             adapter=f"{tmp_path}/a",
@@ -90,3 +94,30 @@ def test_shards_and_chunks_change_no_choice_of_a_real_judge(night, monkeypatch):
     whole = summarized(night("whole", COUNT))
     assert summarized(night("parted", COUNT, chunks={"records": 3}), shards=2) == whole
     assert set(rows) == {1}
+
+
+@pytest.mark.parametrize("has_challenger", [False, True])
+def test_a_judge_on_the_same_base_needs_no_second_one(
+    has_challenger, night, base_folder, tmp_path, monkeypatch
+):
+    keys: dict[str, Any] = {}
+    if has_challenger:
+        publish_adapter(base_folder, tmp_path / "b-work", f"{tmp_path}/b", seed=9)
+        keys = {"challenger": {"adapter": f"{tmp_path}/b", "canary": 0.5}}
+    loaded = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def load_and_count(*arguments: Any, **named: Any) -> Any:
+        loaded.append(arguments)
+        return load(*arguments, **named)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_and_count)
+    apart = summarized(night("apart", COUNT, **keys))  # the judge's dtype is auto
+    assert len(loaded) == 2
+    together = summarized(night("together", COUNT, reward={"dtype": "float32"}, **keys))
+    assert len(loaded) == 3
+    for line in (*together.values(), *apart.values()):
+        del line["digest"]  # has the keys of the config
+    assert together == apart
+    assert len({line["candidate"] for line in together.values()}) > 1
+    assert all(line["reward"] is not None for line in together.values())

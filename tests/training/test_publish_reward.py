@@ -1,24 +1,34 @@
 """Claims about the end of a reward training: pairs scored from the disk, manifest, card, report."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from job.config.commands import TrainConfig
 from job.errors import ConfigError
+from job.evaluation.reload import Reload, ReloadError
+from job.model.adapter_files import ADAPTER_WEIGHTS, HEAD_WEIGHT
 from job.model.fetch import read_adapter
 from job.model.reward import read_reward_model
 from job.storage.local import LocalStore
+from job.training import plain_load
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
 from job.training.gate import published_adapter
+from job.training.plain_process import PlainProcess
 from job.training.prepare import prepare
 from job.training.publish import write_adapter
-from job.training.publish_reward import score_and_publish_reward
+from job.training.publish_reward import _score, score_and_publish_reward
 from job.training.stop import StopSignal
+from job.training.verify import verify_reward_model
+from tests.rewards import publish_reward_model
 from tests.training.conftest import judged_records, write_jsonl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,20 +43,45 @@ def reward_config_of(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found | {"method": "reward", "data": data}
 
 
+class InThisProcess(PlainProcess):
+    """Answers as the fresh process does, which would take seconds to import its libraries."""
+
+    def _run(self, request: bytes) -> int:
+        self.folder.mkdir(exist_ok=True)
+        asked = json.loads(request)
+        try:
+            found = plain_load.answer(asked)
+        except (KeyError, ValueError) as error:
+            self._log.write_text(f"{type(error).__name__}: {error}")
+            return 1
+        Path(asked["answer"]).write_text(json.dumps(found))
+        return 0
+
+
 @pytest.fixture
-def published(config: dict[str, Any], tmp_path: Path) -> Any:
-    """Publish a reward model whose head has a weight on one hidden value, and return its run."""
+def attempt(config: dict[str, Any], tmp_path: Path) -> CurrentAttempt:
+    """Write a reward model with random weights, and return the attempt that is to publish it."""
     (tmp_path / "work").mkdir()
     loaded = TrainConfig.model_validate(reward_config_of(config, tmp_path))
     run = prepare(loaded, tmp_path / "work", LocalStore(str(tmp_path / "runs" / "tiny")))
     trainer = build_trainer(run, wait_for_uploads=lambda: None)
     with torch.no_grad():
-        trainer.model.get_base_model().score.modules_to_save["default"].weight[0, 3] = 1.0
+        generator = torch.Generator().manual_seed(2)
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight += 0.2 * torch.randn(weight.shape, generator=generator)
     write_adapter(run, trainer)
-    attempt = CurrentAttempt(run, step=0, committed=0)
+    found = CurrentAttempt(run, step=0, committed=0)
+    found.weights_in_memory = trainer.model.get_base_model().weights_in_memory
+    return found
+
+
+@pytest.fixture
+def published(attempt: CurrentAttempt) -> Any:
+    """Publish the reward model, and return its run."""
     score_and_publish_reward(attempt, [], StopSignal())
     assert not attempt.left_out
-    return run
+    return attempt.run
 
 
 def test_what_a_reward_training_publishes(published: Any):
@@ -73,3 +108,85 @@ def test_what_a_reward_training_publishes(published: Any):
     assert "ROUGE" not in report
     with pytest.raises(ConfigError, match="scores summaries and writes none"):
         read_adapter(uri, published.config.storage)
+    assert "reload" not in manifest.extra  # with publish.verify: false
+
+
+def other_head(weights: dict[str, torch.Tensor]) -> None:
+    weights[HEAD_WEIGHT] *= 1.02
+
+
+def no_head(weights: dict[str, torch.Tensor]) -> None:
+    del weights[HEAD_WEIGHT]
+
+
+def other_adapter(weights: dict[str, torch.Tensor]) -> None:
+    (name, *_) = (name for name in weights if "lora_B" in name)
+    weights[name] *= -1
+
+
+def no_tensor(weights: dict[str, torch.Tensor]) -> None:
+    (name, *_) = (name for name in weights if "lora_B" in name)
+    del weights[name]
+
+
+def test_a_reward_model_is_reloaded_before_it_is_published(attempt: CurrentAttempt, tmp_path: Path):
+    published = attempt.run.config.publish.model_copy(update={"verify": True})
+    config = attempt.run.config.model_copy(update={"publish": published})
+    run = replace(attempt.run, config=config)
+    attempt.run = run
+    folder = run.work / "adapter"
+    rows = _score(run, folder).rows
+    assert len(rows.scores) == 8  # of four pairs
+    process = InThisProcess(tmp_path / "plain", 60)
+    found = verify_reward_model(attempt, folder, rows, process)
+    assert found is not None
+    assert (found.state, found.compared, found.same) == ("same", 8, 8)
+    assert Reload.from_facts(json.loads(json.dumps(found.facts()))) == found
+    assert "8 scores, 0.00% apart at most" in found.sentence()
+
+    damages: dict[Callable[[dict[str, torch.Tensor]], None], str] = {
+        other_head: "different",
+        no_head: "not loaded",
+        other_adapter: "different",
+        no_tensor: "not loaded",
+    }
+    for damage, state in damages.items():
+        damaged = tmp_path / damage.__name__
+        shutil.copytree(folder, damaged)
+        weights = load_file(damaged / ADAPTER_WEIGHTS)
+        damage(weights)
+        save_file(weights, damaged / ADAPTER_WEIGHTS, {"format": "pt"})
+        with pytest.raises(ReloadError, match="the adapter is not published"):
+            verify_reward_model(attempt, damaged, rows, process)
+        assert attempt.reload["state"] == state, damage.__name__
+
+    # Nothing was scored: it is loaded all the same.
+    found = verify_reward_model(attempt, folder, None, process)
+    assert found is not None
+    assert found.state == "not compared"
+
+
+def test_a_reward_model_goes_on_from_another(
+    config: dict[str, Any], base_folder: Path, tmp_path: Path
+):
+    publish_reward_model(base_folder, tmp_path / "first", str(tmp_path / "last-week"))
+    wanted = reward_config_of(config, tmp_path)
+    del wanted["lora"]
+    wanted["training"] |= {"max_steps": 2, "warmup_ratio": 0.0}
+    wanted["training"]["start_from"] = str(tmp_path / "last-week")
+    loaded = TrainConfig.model_validate(wanted)
+    (tmp_path / "work").mkdir()
+    run = prepare(loaded, tmp_path / "work", LocalStore(str(tmp_path / "runs" / "tiny")))
+    assert run.config.lora.r == 2
+    trainer = build_trainer(run, wait_for_uploads=lambda: None)
+    trainer.args.save_strategy = trainer.args.eval_strategy = "no"
+    before = load_file(tmp_path / "last-week" / ADAPTER_WEIGHTS)
+    write_adapter(run, trainer)
+    found = load_file(run.work / "adapter" / ADAPTER_WEIGHTS)
+    assert set(found) == set(before)
+    assert all(torch.equal(found[name], before[name]) for name in before)
+    trainer.train()
+    write_adapter(run, trainer)
+    after = load_file(run.work / "adapter" / ADAPTER_WEIGHTS)
+    assert not torch.equal(after[HEAD_WEIGHT], before[HEAD_WEIGHT])
+    assert sum(not torch.equal(after[name], before[name]) for name in before) > 2

@@ -35,10 +35,10 @@ def usage(facts: CardFacts) -> str:
 def _usage_of_reward_model() -> str:
     return (
         "Its weights are written for `AutoModelForSequenceClassification` of transformers with "
-        "`num_labels=1` and `PeftModel` of peft. They were not reloaded by these alone before they "
-        "were published: recap itself loaded them anew to score pairs. The score is "
-        "the head's at the last token of prompt, summary and end token, one text at a time: in a "
-        "padded batch, transformers leaves out an end token that is the pad token, too."
+        "`num_labels=1` and `PeftModel` of peft. The score is the head's at the last token of "
+        "prompt, summary and end token. Score one text at a time, after "
+        "`model.config.get_text_config().pad_token_id = None`: transformers leaves out an end "
+        "token that is the pad token, too."
     )
 
 

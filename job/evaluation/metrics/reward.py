@@ -2,6 +2,9 @@
 
 A score alone means nothing: it compares summaries of the same conversations. Whether it does so as
 people would is measured on pairs beside it (`reward_pairs`).
+
+An empty summary cannot be scored. It counts as the lowest score of the evaluation: left out, an
+adapter would gain by writing nothing where it would score low.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from job.config.scoring_sections import MetricModelSection, RewardModelSection
+from job.config.scoring_sections import MetricModelSection, ScoringRewardModelSection
 from job.config.sections import StorageSection
 from job.conversations.cleaning import clean
 from job.evaluation.bootstrap import Interval, mean_intervals
@@ -28,7 +31,7 @@ HALF = 0.5
 
 
 def measure_reward(samples: Sequence[Sample], model: MetricModel | None) -> NDArray[np.float64]:
-    """Return each summary's score, NaN for an empty one and one that does not fit.
+    """Return each summary's score: the lowest for an empty one, NaN for one that does not fit.
 
     Loads the reward model, and frees its memory.
     """
@@ -39,7 +42,19 @@ def measure_reward(samples: Sequence[Sample], model: MetricModel | None) -> NDAr
         summaries = [sample.summary for sample in samples]
         with progress("scoring rewards", len(samples), "summary") as bar:
             scores = judge.score_texts(conversations, summaries, bar.advance)
-    return np.array([np.nan if score is None else score for score in scores], dtype=np.float64)
+    found = np.array([np.nan if score is None else score for score in scores], dtype=np.float64)
+    return with_lowest_of_empty(found, summaries)
+
+
+def with_lowest_of_empty(
+    scores: NDArray[np.float64], summaries: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the scores, of empty summaries the lowest one; NaN stays without any score."""
+    known = scores[~np.isnan(scores)]
+    if not known.size:
+        return scores
+    is_empty = [not summary.strip() for summary in summaries]
+    return np.where(is_empty, known.min(), scores)
 
 
 REWARD = Metric(
@@ -68,7 +83,7 @@ def loaded_reward_model(model: MetricModel) -> Iterator[RewardModel]:
 
 
 def fetch_reward_metric(
-    section: RewardModelSection, storage: StorageSection, cache: Path
+    section: ScoringRewardModelSection, storage: StorageSection, cache: Path
 ) -> MetricModel:
     """Bring a reward model to disk. Raise what `read_reward_model` and fetching it raise."""
     with errors_about(KEY):
@@ -84,14 +99,14 @@ def preferred_shares(
     """Return by system the share of conversations of which the judged one's summary scores higher.
 
     `scores` are by system, one of each conversation, and a tie is half. A judged summary without a
-    score is not preferred. A conversation for which the other has none is left out: people may have
-    written nothing for it.
+    score, as it is too long, is not preferred. A conversation for which the other has none is left
+    out.
     """
     found = {}
     for name, theirs in scores.items():
         if name == judged:
             continue
-        # An adapter must not gain by an empty summary where it would score low.
+        # An adapter must not gain by a summary without an end where it would score low.
         own = np.where(np.isnan(scores[judged]) & ~np.isnan(theirs), -np.inf, scores[judged])
         points = (np.sign(own - theirs) + 1) / 2
         (share,) = mean_intervals(points[:, None], samples, seed, [True])
@@ -107,3 +122,27 @@ def preference_sentences(judged: str, shares: Mapping[str, Interval]) -> list[st
         "of the conversations."
         for name, share in shares.items()
     ]
+
+
+def unscored_sentences(
+    scores: Mapping[str, NDArray[np.float64]], empty: Mapping[str, int]
+) -> list[str]:
+    """Return sentences about summaries that have no score of their own, for people.
+
+    `empty` are the numbers of empty summaries by system.
+    """
+    found = []
+    nothing = [f"{count:,} of {name}" for name, count in empty.items() if count]
+    known = np.concatenate(list(scores.values()))
+    if nothing and not np.isnan(known).all():
+        found.append(
+            f"Empty summaries count as the lowest score of this evaluation: {', '.join(nothing)}."
+        )
+    counts = {name: int(np.isnan(own).sum()) for name, own in scores.items()}
+    too_long = [f"{count:,} of {name}" for name, count in counts.items() if count]
+    if too_long:
+        found.append(
+            "Summaries that do not fit into a row of the reward model have no score, and means and "
+            f"differences leave their conversations out: {', '.join(too_long)}."
+        )
+    return found
