@@ -22,7 +22,7 @@ from job.arguments import parse_variables, takes_config, takes_dry_run
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.evaluation.commands import champion
 from job.feedback.commands import feedback
-from job.preflight.commands import plan, plan_and_print, print_plan
+from job.preflight.commands import plan, plan_and_print
 from job.submit.commands import submit
 from job.watch.commands import watch
 
@@ -197,8 +197,8 @@ def train(
 
     # Problems are reported now, before several processes load the model.
     plan = plan_training(loaded, fresh, brief=True)
-    if plan.error and not plan.done:
-        return print_plan(plan)
+    if plan.errors and not plan.done:
+        raise plan.errors
 
     from job.telemetry import event
 

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from job.config.candidates_section import NightGenerationSection
 from job.config.challenger_section import ONE_MERGED_ADAPTER, ChallengerSection
@@ -377,10 +377,12 @@ class WatchConfig(Section):
     )
     storage: StorageSection = StorageSection()
 
-    @model_validator(mode="after")
-    def _anchors_leave_nights(self) -> Self:
-        check_not_above(self.anchors, self.nights)
-        return self
+    @field_validator("anchors")
+    @classmethod
+    def _anchors_leave_nights(cls, anchors: str | None, info: ValidationInfo) -> str | None:
+        if "nights" in info.data:  # else they are wrong themselves
+            check_not_above(anchors, info.data["nights"])
+        return anchors
 
 
 Command = Literal["train", "summarize", "evaluate", "feedback", "watch"]

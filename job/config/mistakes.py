@@ -201,7 +201,9 @@ def _unknown(path: Path, value: Any, schema: Schema, elsewhere: Mapping[str, Seq
         there += [each for each in paths if each == key or each.endswith(f".{key}")]
         there += called(key, set(paths))
         if there and not same:
-            return f"{there[0]} is a key of `recap {command}` and not of this command; remove it"
+            # The line begins with the key, which need not be repeated.
+            named = "is" if there[0] == whole else f"{there[0]} is"
+            return f"{named} a key of `recap {command}` and not of this command; remove it"
     near = same or difflib.get_close_matches(key, names, n=1) or _near_elsewhere(key, everywhere)
     if near:
         right = [_with_value(other, value) for other in near]

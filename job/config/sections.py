@@ -313,8 +313,8 @@ def check_not_above(anchors: str | None, nights: str) -> None:
     """Raise ValueError if all nights are below `anchors`: then all would be left out."""
     if anchors is not None and f"{nights.rstrip('/')}/".startswith(f"{anchors.rstrip('/')}/"):
         raise ValueError(
-            f"anchors: {anchors} has all nights ({nights}), so that no night would count; wanted "
-            "another folder, beside nights or below it"
+            f"{anchors} has all nights ({nights}), so that no night would count; wanted another "
+            "folder, beside nights or below it"
         )
 
 

@@ -153,6 +153,18 @@ class Plan:
                 return found.error
         return None
 
+    @property
+    def errors(self) -> RecapError | None:
+        """The first error, with those of the other checks as lines below it."""
+        first = self.error
+        if first is None or self.done:
+            return first
+        lines = [str(first)]
+        for found, text in self._without_repetition():
+            if found.error not in (None, first):
+                lines.append(f"also: {text}")
+        return type(first)("\n".join(lines))
+
     def verdict(self) -> str:
         """Return one line: how the run would end, by what is known, and what to read."""
         errors = sum(found.error is not None for found in self.checks)
@@ -169,6 +181,13 @@ class Plan:
         return f"nothing found that would end it; {rest}"
 
     def sections(self) -> list[tuple[Check, str]]:
+        """Return each check with its text: that of `errors`, without the name of the check."""
+        return [
+            (found, text.removeprefix(f"{found.name}: "))
+            for found, text in self._without_repetition()
+        ]
+
+    def _without_repetition(self) -> list[tuple[Check, str]]:
         """Return each check with its text, without the causes that an earlier error has named."""
         sections = []
         told: list[str] = []
@@ -205,7 +224,9 @@ class Plan:
         }
 
     def text(self) -> str:
-        """Return the findings, followed by the config with every default."""
+        """Return the findings and, unless there is an error, the config with every default."""
+        if self.error:
+            return f"{self.findings()}\n"
         config = "".join(f"  {line}\n" for line in self.config.splitlines())
         return "\n".join([self.findings(), "", "The config, with every default:", "", config])
 

@@ -18,6 +18,7 @@ from job.errors import ExitCode
 
 if TYPE_CHECKING:
     from job.config.commands import Config
+    from job.errors import RecapError
     from job.preflight.checks import Plan
     from job.preflight.devices import Devices
 
@@ -112,5 +113,11 @@ def print_plan(plan: "Plan", as_json: bool = False, html: Path | None = None) ->
 
         write_file(html, html_page(plan).encode())
     if plan.error:
-        raise plan.error
+        raise plan.error if as_json or not is_terminal else _shown_above(plan, plan.error)
     return ExitCode.DONE
+
+
+def _shown_above(plan: "Plan", error: "RecapError") -> "RecapError":
+    """Return the error with the name of its check in place of the text, which the plan has."""
+    names = [check.name for check in plan.checks if check.error is error]
+    return type(error)(f"{names[0]}, as above") if names else error

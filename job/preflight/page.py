@@ -1,4 +1,4 @@
-"""Draw a plan for a terminal: a verdict, a section for each check, and the config.
+"""Draw a plan for a terminal: a verdict, a section for each check, and the config without errors.
 
 Lines are wrapped at words under the start of their section. Those of the config stay whole: they
 may be copied.
@@ -45,8 +45,9 @@ def page(plan: Plan, columns: int, colored: bool) -> str:
             lines.append("")
         lines += section
         previous_is_long = is_long
-    lines += ["", _styled("The config, with every default:", "strong", colored), ""]
-    lines += [f"  {line}" for line in printable(plan.config).splitlines()]
+    if not plan.error:
+        lines += ["", _styled("The config, with every default:", "strong", colored), ""]
+        lines += [f"  {line}" for line in printable(plan.config).splitlines()]
     return "\n".join(lines)
 
 

@@ -165,10 +165,10 @@ def test_only_the_first_unknown_key_lists_those_of_its_section(config_text):
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("training: {}", "training is a key of `recap train`"),
+        ("training: {}", "training  is a key of `recap train`"),
         ("epochs: 3", "training.epochs is a key of `recap train`"),
         ("num_train_epochs: 3", "training.epochs is a key of `recap train`"),
-        ("summaries: s", "summaries is a key of `recap evaluate`"),
+        ("summaries: s", "summaries  is a key of `recap evaluate`"),
     ],
 )
 def test_a_key_of_another_command_is_answered_with_that_command(config_text, key, told):

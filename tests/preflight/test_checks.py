@@ -10,7 +10,7 @@ import pytest
 
 from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
-from job.errors import ConfigError, ExitCode, ForbiddenError
+from job.errors import ConfigError, ExitCode, ForbiddenError, MissingError
 from job.model.fetch import fetch_base
 from job.preflight.access import check_hub_access, probe_output, why_not_writable
 from job.preflight.checks import Check, Found, Plan, check_value
@@ -200,3 +200,25 @@ def test_a_cause_that_several_checks_share_is_told_once():
     assert lines[3].endswith(f"data: s3://b/x: {cause}")
     assert lines[4].endswith("output: s3://b: as above")
     assert lines[5].endswith(str(other))
+
+
+def failing(*errors):
+    return [Check(str(error).split(":")[0].split(".")[-1], str(error), error) for error in errors]
+
+
+def test_the_text_of_an_error_has_the_name_of_its_check_once():
+    errors = MissingError("summaries: s.jsonl: none"), ConfigError("model.base: 'b' is no base")
+    text = Plan("title", failing(*errors), "run: r\n", "r").text()
+    lines = [line.split() for line in text.splitlines()[3:]]
+    assert lines[0][1:3] == ["summaries", "s.jsonl:"]
+    assert lines[1][1:3] == ["base", "model.base:"]
+    assert "run: r" not in text, "the config is not shown with an error"
+
+
+def test_a_training_ends_with_all_errors_of_its_plan():
+    errors = MissingError("data: none"), ConfigError("model.base: 'b' is no base")
+    checks = [Check("rows", "8"), *failing(*errors)]
+    found = Plan("title", checks, "", "r").errors
+    assert isinstance(found, MissingError)
+    assert str(found).splitlines() == ["data: none", "also: model.base: 'b' is no base"]
+    assert Plan("title", checks[:1], "", "r").errors is None

@@ -108,7 +108,7 @@ def test_an_anchor_is_not_the_expected_night(changed, tmp_path):
 @pytest.mark.parametrize("anchors", ["s3://b/nights", "s3://b/nights/", "s3://b"])
 def test_anchors_that_are_the_nights_are_a_mistake(anchors):
     text = f"run: w\nnights: s3://b/nights\nanchors: {anchors}\n"
-    with pytest.raises(ConfigError, match=r"anchors: s3://b.* has all nights"):
+    with pytest.raises(ConfigError, match=r"anchors  s3://b.* has all nights"):
         load_config("watch", ConfigText("watch.yaml", text))
 
 
