@@ -380,9 +380,7 @@ class WatchConfig(Section):
     @field_validator("anchors")
     @classmethod
     def _anchors_leave_nights(cls, anchors: str | None, info: ValidationInfo) -> str | None:
-        if "nights" in info.data:  # else they are wrong themselves
-            check_not_above(anchors, info.data["nights"])
-        return anchors
+        return check_not_above(anchors, info.data.get("nights"))
 
 
 Command = Literal["train", "summarize", "evaluate", "feedback", "watch"]

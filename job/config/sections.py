@@ -309,13 +309,19 @@ def looks_like_a_file(uri: str) -> bool:
     return _ending(uri) in FILE_LIKE
 
 
-def check_not_above(anchors: str | None, nights: str) -> None:
-    """Raise ValueError if all nights are below `anchors`: then all would be left out."""
-    if anchors is not None and f"{nights.rstrip('/')}/".startswith(f"{anchors.rstrip('/')}/"):
+def check_not_above(anchors: str | None, nights: str | None) -> str | None:
+    """Return `anchors`. Raise ValueError if all nights are below: then all would be left out.
+
+    `nights` is None if it is wrong itself.
+    """
+    if anchors is None or nights is None:
+        return anchors
+    if f"{nights.rstrip('/')}/".startswith(f"{anchors.rstrip('/')}/"):
         raise ValueError(
             f"{anchors} has all nights ({nights}), so that no night would count; wanted another "
             "folder, beside nights or below it"
         )
+    return anchors
 
 
 def check_folder(uri: str, why: str = "") -> str:
