@@ -16,7 +16,7 @@ from job.model.room import missing_weights
 from job.preflight.access import small_files
 from job.preflight.devices import LIBRARIES_BYTES, Devices, free_host_bytes, or_found, size_text
 from job.storage.scratch import cache_folder
-from job.summarization.reward import resolve_reward
+from job.summarization.reward import is_loaded_alike, resolve_reward
 
 BYTES_ON_A_GPU = 2  # of a number where no dtype is named
 BYTES_ON_A_CPU = 4
@@ -38,8 +38,29 @@ def bytes_beside(config: SummarizeConfig, number_bytes: int) -> int:
     with suppress(RecapError):
         reward = resolve_reward(config)
         if section is not None and reward is not None:
-            total += bytes_of_reward_model(section, reward, config.storage, number_bytes)
+            total += bytes_of_judge(config, section, reward, number_bytes)
     return total
+
+
+def bytes_of_judge(
+    config: SummarizeConfig, section: AdapterModelSection, adapter: Adapter, number_bytes: int
+) -> int:
+    """Return the bytes of a night's reward model beside the summarizer, which may have its base."""
+    if _has_its_base(config, section, adapter):
+        return _size_of(adapter) * number_bytes // BYTES_ON_DISK
+    return bytes_of_reward_model(section, adapter, config.storage, number_bytes)
+
+
+def _has_its_base(config: SummarizeConfig, section: AdapterModelSection, adapter: Adapter) -> bool:
+    """Return True if it is sure that the base is in memory once, whatever machine it is."""
+    if config.engine != "transformers" or config.adapter_weights == "merged":
+        return False
+    if config.adapter is None or not is_loaded_alike(config.model, section):
+        return False
+    with suppress(RecapError):  # its own check says why
+        summarizer = read_adapter(config.adapter, config.storage)
+        return bool(summarizer.base.get("digest") == adapter.base.get("digest"))
+    return False
 
 
 def bytes_to_score(config: SummarizeConfig) -> int:

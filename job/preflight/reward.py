@@ -7,7 +7,7 @@ from job.model.adapter_files import check_adapter_config
 from job.model.fetch import check_small_files, name_base_of
 from job.model.files import ADAPTER_CONFIG
 from job.preflight.access import describe_base, small_files
-from job.preflight.beside import BYTES_ON_A_CPU, BYTES_ON_A_GPU, bytes_of_reward_model
+from job.preflight.beside import BYTES_ON_A_CPU, BYTES_ON_A_GPU, bytes_of_judge
 from job.preflight.checks import Check, Found, check_value
 from job.preflight.devices import Devices, size_text
 from job.summarization.reward import KEY, resolve_reward
@@ -36,7 +36,7 @@ def _describe(config: SummarizeConfig, devices: Devices) -> Found[None]:
     count = config.generation.candidates
     is_cpu = devices.has_cpu and not devices.cards
     number_bytes = BYTES_ON_A_CPU if is_cpu else BYTES_ON_A_GPU
-    size = bytes_of_reward_model(section, adapter, config.storage, number_bytes)
+    size = bytes_of_judge(config, section, adapter, number_bytes)
     lines = [
         f"{adapter.uri}  of run {adapter.manifest.extra.get('run')}",
         f"base {base}",

@@ -3,12 +3,14 @@
 from typing import Any
 
 from job.config.commands import SummarizeConfig
+from job.config.sections import AdapterModelSection
 from job.errors import naming_key
 from job.model.fetch import Adapter, check_adapter_digest
 from job.model.reward import read_reward_model
 
 SECTION = "generation.reward_model"
 KEY = f"{SECTION}.adapter"
+LOADED_BY = ("quantization", "dtype", "attention", "trust_remote_code")
 
 
 def resolve_reward(config: SummarizeConfig) -> Adapter | None:
@@ -35,6 +37,11 @@ def with_reward(config: SummarizeConfig, adapter: Adapter | None) -> SummarizeCo
     return config.model_copy(
         update={"generation": generation.model_copy(update={"reward_model": reward})}
     )
+
+
+def is_loaded_alike(one: AdapterModelSection, other: AdapterModelSection) -> bool:
+    """Return True if both sections make the same weights in memory of one base."""
+    return all(getattr(one, key) == getattr(other, key) for key in LOADED_BY)
 
 
 def reward_facts(adapter: Adapter) -> dict[str, Any]:

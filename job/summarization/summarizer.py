@@ -43,7 +43,7 @@ from job.prompt.encode import Encoder
 from job.prompt.seen_tokens import SeenTokens, read_seen_tokens
 from job.prompt.template import prompt_digest
 from job.summarization.reward import SECTION as REWARD
-from job.summarization.reward import resolve_reward
+from job.summarization.reward import is_loaded_alike, resolve_reward
 from job.telemetry import event, warn
 
 
@@ -253,8 +253,7 @@ def _shares_base(wish: ServingWish, model: FetchedModel, reward: FetchedRewardMo
     is_in_this_process = wish.engine == "transformers" or not is_installed()
     is_plain = model.adapter is None or wish.adapter_weights == "separate"
     is_same_base = model.base.digest == reward.on_disk.base.digest
-    keys = ("quantization", "dtype", "attention", "trust_remote_code")
-    is_alike = all(getattr(wish.section, key) == getattr(reward.section, key) for key in keys)
+    is_alike = is_loaded_alike(wish.section, reward.section)
     return is_in_this_process and is_plain and is_same_base and is_alike
 
 

@@ -8,6 +8,7 @@ request.
 
 import gc
 import json
+import math
 import os
 import signal
 import sys
@@ -67,7 +68,8 @@ def _answers(model: Any, request: dict[str, Any]) -> dict[str, Any]:
     prompts = request["prompts"]
     if request["auto_class"] == SCORES:
         rows = [prompt + text for prompt, text in zip(prompts, request["texts"], strict=False)]
-        return {"tokens": [], "expected": [], "scores": [score(model, row) for row in rows]}
+        scores = [score(model, row) for row in rows]
+        return {"tokens": [], "expected": [], "scores": scores, "four_bit": count_four_bit(model)}
     return {
         "tokens": [generate(model, prompt, request) for prompt in prompts],
         "expected": [
@@ -173,6 +175,12 @@ def score(model: Any, row: list[int]) -> float:
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([row], device=model.device)).logits
     return float(logits[0, 0])
+
+
+def count_four_bit(model: Any) -> int:
+    """Return how many parameters of the base bitsandbytes holds in 4 bits."""
+    states = [getattr(weight, "quant_state", None) for weight in model.parameters()]
+    return sum(math.prod(state.shape) for state in states if state is not None)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,14 @@ class Answers:
     """The tokens of a greedy answer to each prompt.
 
     `expected` counts the tokens of each text that the model, reading on, expects most. Of a reward
-    model there are `scores` alone, of each prompt with its text.
+    model there are `scores` alone, of each prompt with its text, and the number of parameters of
+    the base in 4 bits.
     """
 
     tokens: list[list[int]]
     expected: list[int]
     scores: list[float] = field(default_factory=list)
+    four_bit: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ from job.training.prepare import Run
 SUMMARIES = 5  # to compare: loading costs more than to generate them
 OTHER_TOKENIZER = "its tokenizer does not read the prompts as that of the training does"
 UNKNOWN_BASE = Reload("not verified", why="run.json does not say any more how the base was loaded")
+# As experts, which recap packs and transformers leaves as they are.
+OTHER_IN_4_BITS = "transformers alone holds other weights of the base in 4 bits than recap does"
 DANGER: Danger = "reloading"
 FOLDER = "refused"  # in the run's folder: the files of an adapter that was not published
 
@@ -166,6 +168,9 @@ def _reload_reward_model(
         return answer
     if not asked.scores:
         return Reload("not compared", versions=answer.versions, why="no summary was scored")
+    in_4_bits = attempt.weights_in_memory.share.four_bit
+    if model.quantization.startswith("nf4") and answer.answers.four_bit != in_4_bits:
+        return Reload("not compared", versions=answer.versions, why=OTHER_IN_4_BITS)
     return judge_scores(asked.scores, answer.answers.scores, model.dtype, answer.versions)
 
 

@@ -10,6 +10,7 @@ from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation, Source, Turn
 from job.inference.reward import RewardModel, load_reward_model
 from job.model.reward import read_reward_model
+from job.preflight.beside import bytes_beside
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from tests.adapters import publish_adapter
@@ -112,9 +113,12 @@ def test_a_judge_on_the_same_base_needs_no_second_one(
         return load(*arguments, **named)
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_and_count)
-    apart = summarized(night("apart", COUNT, **keys))  # the judge's dtype is auto
+    one = night("together", COUNT, reward={"dtype": "float32"}, **keys)
+    two = night("apart", COUNT, **keys)  # the judge's dtype is auto
+    assert bytes_beside(one, 4) < bytes_beside(two, 4) / 2
+    apart = summarized(two)
     assert len(loaded) == 2
-    together = summarized(night("together", COUNT, reward={"dtype": "float32"}, **keys))
+    together = summarized(one)
     assert len(loaded) == 3
     for line in (*together.values(), *apart.values()):
         del line["digest"]  # has the keys of the config

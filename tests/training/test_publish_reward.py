@@ -135,8 +135,14 @@ def test_a_reward_model_is_reloaded_before_it_is_published(attempt: CurrentAttem
     run = replace(attempt.run, config=config)
     attempt.run = run
     folder = run.work / "adapter"
-    rows = _score(run, folder).rows
+    scored = _score(run, folder)
+    rows = scored.rows
     assert len(rows.scores) == 8  # of four pairs
+    margins = [rows.scores[row] - rows.scores[row + 1] for row in range(0, 8, 2)]
+    assert scored.found.margin is not None
+    assert scored.found.accuracy is not None
+    assert scored.found.margin.mean == pytest.approx(sum(margins) / 4, rel=1e-4)
+    assert scored.found.accuracy.mean == sum(margin > 0 for margin in margins) / 4
     process = InThisProcess(tmp_path / "plain", 60)
     found = verify_reward_model(attempt, folder, rows, process)
     assert found is not None

@@ -1,0 +1,70 @@
+"""Claims about reward models of each family: plain transformers and peft score as recap does."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from job.config.sections import AdapterModelSection
+from job.config.training_sections import LoraSection
+from job.errors import ConfigError
+from job.evaluation.reload import judge_scores
+from job.model.adapter import save_adapter
+from job.model.fetch import fetch_base
+from job.model.load import load_base, load_tokenizer
+from job.model.reward import add_head, check_scorable, reward_config, scores_at_end
+from job.training import plain_load
+from tests.bases.base import make_base
+from tests.bases.families import GROUPS
+
+pytestmark = [pytest.mark.bases, pytest.mark.filterwarnings("ignore")]
+
+EVERY = [entry for entries in GROUPS.values() for entry in entries if not entry.refused]
+PROMPTS = [[7, 60, 61, 99, 120, 33], [90, 14, 66], [201, 180, 7, 8, 9, 10, 11]]
+ANSWERS = [[40, 41, 42], [43, 44, 45, 46], [47]]
+STORAGE: Any = None
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("entry", EVERY, ids=[entry.name.replace(" ", "-") for entry in EVERY])
+def test_plain_libraries_score_as_recap_does(entry, tmp_path):
+    make_base(entry, tmp_path / "base")
+    base = fetch_base(str(tmp_path / "base"), None, STORAGE, tmp_path / "cache")
+    settings = {"quantization": "nf4-double"} | dict(entry.settings.get("model", {}))
+    section = AdapterModelSection.model_validate(settings)
+    model = load_base(base, section)
+    weights = model.weights_in_memory
+    try:
+        check_scorable(model.config, base.uri)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    add_head(model)
+    lora = LoraSection.model_validate({"r": 4, "alpha": 8} | dict(entry.settings.get("lora", {})))
+    tuned = get_peft_model(model, reward_config(lora, model)).eval()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.2)
+        rows = [prompt + answer for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+        scores = [float(scores_at_end(model, torch.tensor([row]))[0]) for row in rows]
+    save_adapter(tuned, load_tokenizer(base.path), base, tmp_path / "adapter")
+    request = {
+        "base": str(base.path),
+        "adapter": str(tmp_path / "adapter"),
+        "auto_class": plain_load.SCORES,
+        "quantization": weights.quantization,
+        "dtype": "float32",
+        "ends": [1],
+        "prompts": PROMPTS,
+        "prompt_texts": [],
+        "texts": ANSWERS,
+        "max_new_tokens": 1,
+    }
+    found = plain_load.answer(request)["answers"]
+    if found["four_bit"] == weights.share.four_bit:
+        judged = judge_scores(scores, found["scores"], "float32", {})
+        assert judged.state in ("same", "close"), (scores, found)
+    else:  # a run publishes it, and does not compare
+        assert any("expert" in name or "gate" in name for name, _ in model.named_modules())
