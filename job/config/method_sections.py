@@ -25,7 +25,8 @@ Beta = Annotated[
 ]
 # TRL's own advice for adapters; that of references is the key's default.
 OWN_LEARNING_RATES: dict[str, float] = {"dpo": 1e-5, "kto": 1e-5, "reward": 1e-4}
-SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1, "reward": 2}  # in a pass
+# In a pass. Those of dpo are one where the base lets both summaries share their prompt.
+SEQUENCES_OF_A_ROW: dict[Method, int] = {"sft": 1, "dpo": 2, "kto": 1, "reward": 2}
 JUDGED: dict[Method, Judged | None] = {
     "sft": None, "dpo": "pairs", "kto": "thumbs", "reward": "pairs"
 }  # fmt: skip
@@ -63,6 +64,11 @@ class KtoSection(Section):
         if self.undesirable_weight != "auto":
             return self.desirable_weight, self.undesirable_weight
         return self.desirable_weight, self.desirable_weight * desirable / undesirable
+
+
+def sequences_of_a_row(method: Method, shares_prompts: bool) -> int:
+    """Return how many sequences a row of a method has in a pass."""
+    return 1 if shares_prompts else SEQUENCES_OF_A_ROW[method]
 
 
 def with_own_learning_rate(config: Any) -> Any:

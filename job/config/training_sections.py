@@ -88,10 +88,12 @@ class TrainingSection(Section):
     kto: KtoSection = Field(default_factory=KtoSection)
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=10**6)] = Field(
         4,
-        description="Number of the longest rows in a forward pass on one device. Of shorter rows, "
-        "a pass has as many as need no more memory. Where memory runs out, a single process makes "
-        "smaller passes of the same step by itself. auto gives a step as many rows as 4 does. On a "
-        "GPU, its passes have as many rows as take the least time within the free memory, if "
+        description="Number of the longest rows in a forward pass on one device. A pair is one "
+        "row where the base allows both summaries to share their prompt, else two. Of shorter "
+        "rows, a pass has as many as need no more memory. Where memory runs out, a single process "
+        "makes smaller passes of the same step by itself. auto gives a step as many rows as 4 "
+        "does. On a GPU, its passes have as many rows as take the least time within the free "
+        "memory, if "
         "activation_checkpointing is auto too, without deterministic and fsdp. No GPU has tried it "
         "yet.",
     )

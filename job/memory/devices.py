@@ -50,13 +50,14 @@ class Device:
 class Rows:
     """The rows of a micro-batch: their number, the tokens of each with padding, and those learned.
 
-    Joined rows are one of all tokens.
+    Joined rows are one of all tokens. In a row of `are_pairs`, two answers share a prompt.
     """
 
     count: int
     tokens: int
     learned: int  # of all rows
     are_joined: bool = False
+    are_pairs: bool = False
 
 
 def rules_of(device: Device, rows: Rows) -> Rules:

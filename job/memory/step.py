@@ -18,6 +18,7 @@ from job.memory.devices import Device, Rows, computing_on, mixed_precision, rule
 from job.memory.fakes import dequantized, materialize
 from job.memory.tracker import Tracker
 from job.model import Model
+from job.model.shared_prompt import SharedRows
 
 FORWARD = "forward"  # a phase; the others are parts
 
@@ -108,7 +109,7 @@ def _take_step(model: Model, step: Step, tracker: Tracker, dtype: torch.dtype) -
         )
 
     with tracker.within(FORWARD, ACTIVATIONS):
-        inputs = _inputs(step.rows, model.config.get_text_config().vocab_size)
+        inputs = _inputs(step.rows, model.config.get_text_config().vocab_size, dtype)
         with mixed_precision(dtype):
             output = model(**inputs, use_cache=False, fused_lm_head=True)
             loss = -output.log_probs.sum() * 0.5
@@ -122,7 +123,7 @@ def _take_step(model: Model, step: Step, tracker: Tracker, dtype: torch.dtype) -
         optimizer.zero_grad()
 
 
-def _inputs(rows: Rows, vocabulary: int) -> dict[str, torch.Tensor]:
+def _inputs(rows: Rows, vocabulary: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Return the inputs of a micro-batch without the mask of padding, which a training leaves out.
 
     Fakes have no values: which tokens have a label is answered by the tracker's rules.
@@ -132,6 +133,11 @@ def _inputs(rows: Rows, vocabulary: int) -> dict[str, torch.Tensor]:
         "input_ids": torch.randint(0, vocabulary, shape),
         "labels": torch.randint(0, vocabulary, shape),
     }
+    if rows.are_pairs:
+        positions = torch.randint(0, rows.tokens, shape)
+        ends = torch.zeros(rows.count, dtype=torch.int64)
+        shared = SharedRows(inputs["input_ids"], positions, ends, ends.clone())
+        inputs |= {"position_ids": positions, "attention_mask": shared.mask(dtype)}
     if rows.are_joined:
         inputs["position_ids"] = torch.randint(0, rows.tokens, shape)
     return inputs

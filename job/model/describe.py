@@ -10,6 +10,7 @@ from job.model.load import context_tokens, read_quantization
 from job.model.modules import experts
 from job.model.operations import Products, products_of
 from job.model.quantization import FourBitShare, four_bit_share
+from job.model.shared_prompt import max_shared_tokens
 from job.model.skeleton import make_skeleton
 
 SMALL_SHARE = 0.9  # of the weights in 4 bits, below which not only embeddings stay in 16
@@ -28,6 +29,7 @@ class Facts:
     has_plain_experts: bool  # not in 4 bits
     embeddings: int  # the number of tokens that have one
     products: Products
+    max_shared_tokens: int  # of a row in which two answers may share a prompt
 
     def text(self) -> str:
         """Return the facts in two lines, for people."""
@@ -68,6 +70,7 @@ def facts_of(folder: Path, section: ModelSection | AdapterModelSection) -> tuple
         has_plain_experts=_has_plain_experts(model),
         embeddings=embedding.num_embeddings,
         products=products_of(model),
+        max_shared_tokens=max_shared_tokens(model),
     )
     return facts, model
 

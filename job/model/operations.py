@@ -19,10 +19,14 @@ NAMES_OF_CHOSEN_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of tokens: how many of each length, and how many tokens are learned in all."""
+    """Rows of tokens: how many of each length, and how many tokens are learned in all.
+
+    Each has so many `answers` to its prompt.
+    """
 
     by_length: Mapping[int, int]
     learned: int
+    answers: int = 1
 
     @property
     def tokens(self) -> int:

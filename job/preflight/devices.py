@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from job.config.commands import TrainConfig
-from job.config.method_sections import SEQUENCES_OF_A_ROW
+from job.config.method_sections import sequences_of_a_row
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.gpus.cards import CARDS, Card, card_named, found_cards
 from job.launch.memory import own_control_group
@@ -77,6 +77,7 @@ class Lengths:
 
     `longest` is the most of a training row after packing, and `most_learned` the most that one
     learns. `splits` are all rows before packing, by split, and `identity` is theirs in the cache.
+    Both summaries of a pair are in one row if it `shares_prompts`.
     """
 
     longest: int
@@ -84,6 +85,7 @@ class Lengths:
     splits: Mapping[str, TokenRows]
     steps: Steps
     identity: dict[str, Any] | None = None
+    shares_prompts: bool = False
 
 
 def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
@@ -171,10 +173,11 @@ def question_of(
     from job.training.batches import TOKENS_OF_A_PASS_ON_A_GPU
 
     section = config.training
-    # A pair is one row of two sequences, which are in one pass.
-    sequences = SEQUENCES_OF_A_ROW[config.method]
+    # Both sequences of a pair are in one pass.
+    sequences = sequences_of_a_row(config.method, lengths.shares_prompts)
     count = max(section.rows_at_once, sequences)
-    rows = Rows(count, lengths.longest, count * lengths.most_learned, section.packing)
+    learned = count * lengths.most_learned
+    rows = Rows(count, lengths.longest, learned, section.packing, lengths.shares_prompts)
     checkpointing = section.activation_checkpointing
     levels: Sequence[int | None] = LEVELS
     is_shared = section.distribution == "fsdp"

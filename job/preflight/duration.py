@@ -95,11 +95,15 @@ class Steps:
 
 @dataclass(frozen=True)
 class Base:
-    """The sizes of a base that time depends on: products, all weights, and those of the adapter."""
+    """The sizes of a base that time depends on: products, all weights, and those of the adapter.
+
+    Both summaries of a pair share their prompt in rows of at most `max_shared_tokens`.
+    """
 
     products: Products
     weights: int
     adapter: int
+    max_shared_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ def work_of(
         samples=section.sample_summaries,
         summaries=summaries,
         prompt=forward / rows,
-        new_tokens=(min(validation.learned / rows, most), most),
+        new_tokens=(min(validation.learned / rows / validation.answers, most), most),
         weight_bytes=BYTES_OF_A_WEIGHT * base.weights,
         start_bytes=files.total if files.is_local else 2 * files.total,
         grows_with_processes=section.max_steps is not None and section.processes is None,

@@ -111,8 +111,9 @@ def training_checks(
     model, examined = check_value("model", examine, "model.base")
     if examined is None:
         return [model], None
-    embeddings = examined.base.embeddings
-    parameters = examined.base.four_bit.total
+    facts = examined.base
+    embeddings = facts.embeddings
+    parameters = facts.four_bit.total
     serving, _ = check_value(
         "serving", lambda: describe_serving_of_training(config, parameters, small.folder), "serve"
     )
@@ -126,7 +127,8 @@ def training_checks(
     )
     # The training asks its tokenizer first, and its weights once it loads them.
     weights = weights_check(small, config.model, config.storage)
-    base = Base(examined.base.products, parameters, examined.trained_parameters)
+    trained = examined.trained_parameters
+    base = Base(facts.products, parameters, trained, facts.max_shared_tokens)
     rendered = Rendered(prompt, embeddings, base) if prompt and not weights.error else None
     served = [serving] if config.writes_summaries else []
     return [model, *served, asked, weights], rendered

@@ -1,5 +1,6 @@
 """Encode the rows of a training as it will, and report what they cost and what they teach."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,14 +60,35 @@ def rows_checks(
         rows, splits = check_value("rows", encode)
         if splits is None or rows.error:
             return [rows], None
-        batches = _batches_checks(config, splits.train, nodes)
+        shares_prompts = _shares_prompts(config, splits, rendered.base.max_shared_tokens)
+        batches = _batches_checks(config, splits.train, nodes, shares_prompts)
         example = Check(EXAMPLE, example_text(splits.train.dataset[0], encoder, config))
         checks = [rows, batches.batches, batches.steps, example]
         if batches.steps.error:
             return checks, None
         facts = batches.steps.facts
         of_run = Steps(facts["steps"], facts["steps_per_epoch"])
-        return checks, replace(_lengths(splits, of_run, config), identity=identity)
+        lengths = _lengths_of_pairs if shares_prompts else _lengths
+        return checks, replace(lengths(splits, of_run, config), identity=identity)
+
+
+def _shares_prompts(config: TrainConfig, splits: Splits, most: int) -> bool:
+    """Return True if both summaries of a pair are in one row, as the training has them."""
+    if config.method != "dpo":
+        return False
+    both = (splits.train, splits.validation)
+    return all(max(rows.lengths(shares_prompts=True)) <= most for rows in both)
+
+
+def _lengths_of_pairs(splits: Splits, steps: Steps, _config: TrainConfig) -> Lengths:
+    """Return the lengths of rows of which each has both summaries of a pair."""
+    tokens = {}
+    for name, rows in (("train", splits.train), ("validation", splits.validation)):
+        by_length = Counter(rows.lengths(shares_prompts=True))
+        tokens[name] = TokenRows(by_length, sum(rows.learned()), answers=2)
+    longest = max(tokens["train"].by_length)
+    most = max(map(sum, zip(*splits.train.learned_by_answer(), strict=True)))
+    return Lengths(longest, most, tokens, steps, shares_prompts=True)
 
 
 def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
@@ -120,23 +142,22 @@ class _Batches:
     steps: Check
 
 
-def _batches_checks(config: TrainConfig, train: Rows, nodes: int) -> _Batches:
+def _batches_checks(config: TrainConfig, train: Rows, nodes: int, shares_prompts: bool) -> _Batches:
     ranks = (config.training.processes or 1) * nodes
-    batches, packed = check_value("batches", lambda: _batches(config, train, ranks))
+    batches, packed = check_value("batches", lambda: _batches(config, train, ranks, shares_prompts))
     rows_of_training = packed or train.counted.rows
     steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
     return _Batches(batches, steps)
 
 
-def _batches(config: TrainConfig, train: Rows, ranks: int) -> Found[int]:
+def _batches(config: TrainConfig, train: Rows, ranks: int, shares_prompts: bool) -> Found[int]:
     """Return the costs of each batching; the value is the number of rows of the one chosen."""
     # Loads torch, which a plan of a training that starts right after it does not need.
     from job.training.batchings import batchings_lines, batchings_of, chosen_way
 
     section = config.training
     chosen = chosen_way(section)
-    tokens = train.counted.tokens
-    batchings = batchings_of(train.lengths(), tokens, section, ranks, config.method)
+    batchings = batchings_of(train, section, ranks, config.method, shares_prompts)
     (rows,) = [each.rows for each in batchings if each.way == chosen]
     facts = {each.way: each.facts() | {"is_chosen": each.way == chosen} for each in batchings}
     return Found("\n".join(batchings_lines(batchings, chosen)), rows, facts=facts)

@@ -34,6 +34,7 @@ class CurrentAttempt:
     best: dict[str, float] = field(default_factory=dict)  # step and validation loss
     selection: dict[str, Any] = field(default_factory=dict)  # facts of a `SelectionCurve`
     passes: dict[str, Any] = field(default_factory=dict)  # each `ChosenPass`, by its step
+    rows: dict[str, Any] = field(default_factory=dict)  # facts of the rows of a pass
     weights: dict[str, Any] = field(default_factory=dict)  # facts of `weights_in_memory`
     reload: dict[str, Any] = field(default_factory=dict)  # facts of `Reload`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
@@ -59,7 +60,7 @@ class CurrentAttempt:
 
     def take_over(self, before: journal.Journal) -> None:
         """Take over what the attempts before have noted: this one may only go on publishing."""
-        for name in (*OF_PUBLISHING, "selection", "passes"):
+        for name in (*OF_PUBLISHING, "selection", "passes", "rows"):
             getattr(self, name).update(before.facts.get(name, {}))
         if "auto_class" in self.weights:
             self.weights_in_memory = _weights_of(self.weights)
@@ -164,6 +165,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "best": attempt.best,
         "selection": attempt.selection,
         "passes": attempt.passes,
+        "rows": attempt.rows,
         "weights": attempt.weights,
         "reload": attempt.reload,
         "published": attempt.published,

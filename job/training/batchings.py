@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from job.config.method_sections import SEQUENCES_OF_A_ROW, Method
+from job.config.method_sections import Method, sequences_of_a_row
 from job.config.training_sections import TrainingSection
 from job.training.batches import (
     TOKENS_OF_A_PASS,
@@ -19,7 +19,7 @@ from job.training.batches import (
     Ranks,
     StepSampler,
 )
-from job.training.rows import lengths_of
+from job.training.rows import Rows, lengths_of
 
 BY_LENGTH = "by length"
 AS_THEY_COME = "as they come"
@@ -62,17 +62,15 @@ def chosen_way(section: TrainingSection) -> str:
 
 
 def batchings_of(
-    lengths: Sequence[int], tokens: int, section: TrainingSection, ranks: int, method: Method
+    rows: Rows, section: TrainingSection, ranks: int, method: Method, shares_prompts: bool
 ) -> list[Batching]:
-    """Return the costs of each way: rows by length, as they come, and packed if they can be.
-
-    `lengths` are the tokens of each row as a pass has it, in the order of the data: of a pair, both
-    sequences with padding. `tokens` are those of all rows without padding.
-    """
+    """Return the costs of each way: rows by length, as they come, and packed if they can be."""
+    lengths = rows.lengths(shares_prompts)  # in the order of the data
+    tokens = sum(lengths) if shares_prompts else rows.counted.tokens  # without padding
     ways = {BY_LENGTH: lengths, AS_THEY_COME: lengths}
     if method == "sft":
         ways[PACKED] = packed_lengths(lengths, section.max_tokens)
-    sequences = SEQUENCES_OF_A_ROW[method]
+    sequences = sequences_of_a_row(method, shares_prompts)
     return [
         replace(_batching(way, of_way, section, ranks, sequences), tokens=tokens)
         for way, of_way in ways.items()

@@ -27,6 +27,7 @@ from job.training.build import build_trainer
 from job.training.candidates import Candidates, KeepCandidates, candidates_of
 from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.passes import Passes, device_name
+from job.training.preferences import PairTrainer
 from job.training.prepare import Run
 from job.training.ranks import (
     agree,
@@ -182,6 +183,8 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
             session.stop.check(_progress_at_a_stop(attempt, trainer.state.global_step))
         finally:
             attempt.step = trainer.state.global_step
+            if isinstance(trainer, PairTrainer):
+                attempt.rows["pairs_share_prompts"] = trainer.shares_prompts
             best = evaluations.best_evaluation(trainer.state.log_history, patience=None)
             if best is not None:
                 attempt.best["step"] = best["step"]

@@ -31,6 +31,11 @@ class ThumbRow:
 PreferenceRow = PairRow | ThumbRow
 
 
+def shared_tokens(prompt: int, chosen: int, rejected: int) -> int:
+    """Return the tokens of a pair in one row, where the last token of the prompt comes twice."""
+    return prompt + chosen + 1 + rejected
+
+
 def preference_rows(
     conversations: Sequence[Conversation], encoder: Encoder
 ) -> list[PreferenceRow | TooLongError]:

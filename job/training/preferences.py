@@ -13,19 +13,28 @@ from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 from trl import DPOTrainer, KTOTrainer
 
-from job.config.method_sections import SEQUENCES_OF_A_ROW
+from job.config.method_sections import sequences_of_a_row
 from job.model import Model
+from job.model.shared_prompt import max_shared_tokens
 from job.prompt.encode import IGNORED
-from job.telemetry import event, heartbeat
+from job.telemetry import event, heartbeat, warn
 from job.training.batches import Collator, EvaluationSampler, Row, StepBatch, Tensors
+from job.training.forward import dtype_of
 from job.training.judged import (
     JudgedTrainer,
     lengths_of_pairs,
     padded_tokens_of_pairs,
     tokens_of_pairs,
 )
+from job.training.preference_rows import shared_tokens
 from job.training.random_state import own_gpus
-from job.training.rows import lengths_of
+from job.training.rows import lengths_of, shared_lengths
+from job.training.shared_prompts import (
+    is_sharing_right,
+    row_to_measure,
+    shared_log_probabilities,
+    shared_tensors,
+)
 from job.training.trainer import Needs
 
 
@@ -56,11 +65,16 @@ class PreferenceTrainer(JudgedTrainer):
 
     def collate(self, rows: list[Row]) -> Tensors:
         """Return TRL's micro-batch of the rows, with the reference's log-probabilities of each."""
-        batch: Tensors = self.data_collator(rows)
+        batch = self.tensors_of(rows)
         numbers = torch.tensor([row["number"] for row in rows])
         batch["number"] = numbers
         if self.reference is not None:
             batch["reference"] = self.reference[numbers]
+        return batch
+
+    def tensors_of(self, rows: list[Row]) -> Tensors:
+        """Return ids and masks of the rows, padded."""
+        batch: Tensors = self.data_collator(rows)
         return batch
 
     def log_probabilities(self, model: Model, batch: Tensors, prefix: str = "") -> torch.Tensor:
@@ -119,38 +133,84 @@ class PreferenceTrainer(JudgedTrainer):
 class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     """Learn which of two summaries is preferred, and the preferred one: `method: dpo`.
 
-    Both are in one pass, and count as two rows of it.
+    Both are in one pass. If the trainer `shares_prompts`, they are one row of it, else two.
     """
 
-    rows_of_a_row = SEQUENCES_OF_A_ROW["dpo"]
     number_of_sums = 7
     number_of_shares = 2  # pairs, and tokens of chosen summaries
 
+    def __init__(
+        self, needs: Needs, *, model: Any, train_dataset: Any, eval_dataset: Any, **named: Any
+    ) -> None:
+        longest = max([*shared_lengths(train_dataset), *shared_lengths(eval_dataset)])
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.shares_prompts = longest <= max_shared_tokens(base)
+        self._is_sharing_tried = False
+        self.rows_of_a_row = sequences_of_a_row("dpo", self.shares_prompts)
+        datasets = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        super().__init__(needs, model=model, **datasets, **named)
+        self.recomputation.inputs_of = self._inputs_to_measure
+
+    def choose_forward(self, model: Model) -> None:
+        """Collective, once: choose how the loss is computed, and share no prompt if that errs."""
+        super().choose_forward(model)
+        if self._is_sharing_tried or not self.shares_prompts:
+            return
+        self._is_sharing_tried = True
+        base = self.model.get_base_model()
+        with self.compute_loss_context_manager():
+            self.shares_prompts = is_sharing_right(model, base, dtype_of(self.args))
+        if not self.shares_prompts:
+            warn("both summaries of a pair are computed with a prompt each, with more memory")
+
     def lengths_of_rows(self, rows: Any) -> list[int]:
         """Return the tokens of both sequences of each pair, padded to the longer one."""
-        return lengths_of_pairs(rows)
+        return shared_lengths(rows) if self.shares_prompts else lengths_of_pairs(rows)
 
     def make_collator(self) -> Collator:
-        """Return TRL's collator, which puts the rejected sequences after the chosen ones."""
+        """Return what puts a pair into one row, or TRL's, with rejected sequences after chosen."""
         pad_id = self.data_collator.pad_token_id
         idle_row = {
             "prompt_ids": [pad_id, pad_id], "chosen_ids": [], "rejected_ids": [], "number": 0
         }  # fmt: skip
-        return Collator(self.collate, padded_tokens_of_pairs, tokens_of_pairs, idle_row)
+
+        def padded_tokens(rows: Sequence[Row]) -> list[int]:
+            return _shared_tokens(rows) if self.shares_prompts else padded_tokens_of_pairs(rows)
+
+        def tokens(rows: Sequence[Row]) -> list[int]:
+            return _shared_tokens(rows) if self.shares_prompts else tokens_of_pairs(rows)
+
+        return Collator(self.collate, padded_tokens, tokens, idle_row)
+
+    def tensors_of(self, rows: list[Row]) -> Tensors:
+        """Return ids and masks of the rows, padded."""
+        if self.shares_prompts:
+            return shared_tensors(rows, self.data_collator.pad_token_id)
+        return super().tensors_of(rows)
 
     def shares_of(self, batch: Tensors) -> torch.Tensor:
         """Return the number of pairs and that of the tokens of their chosen summaries."""
         is_row = self.is_row(batch)
-        chosen = batch["completion_mask"][: len(is_row), 1:]
+        if self.shares_prompts:
+            chosen = batch["starts"] - batch["ends_of_prompts"] - 1
+        else:
+            chosen = batch["completion_mask"][: len(is_row), 1:]
         return torch.stack([is_row.sum(), chosen.sum()])
 
     def of_reference(self, model: Model, batch: Tensors) -> torch.Tensor:
         """Return the log-probabilities of the chosen and of the rejected summary: (pairs, 2)."""
+        if self.shares_prompts:
+            return shared_log_probabilities(model, batch, dtype_of(self.args))
         return torch.stack(self.log_probabilities(model, batch).chunk(2), dim=1)
+
+    def _inputs_to_measure(self, tokens: int) -> dict[str, Any]:
+        if not self.shares_prompts:
+            return {}
+        return row_to_measure(tokens, self.args.device, dtype_of(self.args))
 
     def sums_of(self, model: Model, batch: Tensors) -> torch.Tensor:
         """Return the sums of both losses, of both rewards and of right orders; and the shares."""
-        chosen, rejected = self.log_probabilities(model, batch).chunk(2)
+        chosen, rejected = self.of_reference(model, batch).unbind(dim=1)
         chosen_of_reference, rejected_of_reference = batch["reference"].unbind(dim=1)
         chosen_rewards = self.beta * (chosen - chosen_of_reference)
         rejected_rewards = self.beta * (rejected - rejected_of_reference)
@@ -323,6 +383,11 @@ def with_mismatched(rows: Any) -> Any:
 
 def _numbered(rows: Any, numbers: Sequence[int]) -> Any:
     return rows.add_column("number", list(numbers))
+
+
+def _shared_tokens(rows: Sequence[Row]) -> list[int]:
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return [shared_tokens(*(len(row[name]) for name in names)) for row in rows]
 
 
 def _tokens_of_thumbs(rows: Sequence[Row]) -> list[int]:

@@ -191,8 +191,8 @@ def plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     run = attempt.run
     section = run.config.training
     train = run.data.rows.train
-    tokens = train.counted.tokens
-    batchings = batchings_of(train.lengths(), tokens, section, run.processes, run.config.method)
+    shares_prompts = bool(attempt.rows.get("pairs_share_prompts"))
+    batchings = batchings_of(train, section, run.processes, run.config.method, shares_prompts)
     chosen = chosen_way(section)
     (rows,) = [each.rows for each in batchings if each.way == chosen]
     # `processes` are those of one machine, and the run's those of all.
@@ -206,7 +206,7 @@ def plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     if run.start:
         sections.insert(0, ("Started from", [run.start.pin.sentence()]))
     return {
-        "plan": comparison(steps, tokens, run.data.predictions, measured),
+        "plan": comparison(steps, batchings[0].tokens, run.data.predictions, measured),
         "data": sections,
     }
 

@@ -7,7 +7,9 @@ has not been tried yet.
 
 import inspect
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import psutil
 import torch
@@ -28,6 +30,8 @@ from job.model.load import free_gpu_bytes, free_memory
 from job.telemetry import event
 from job.training.random_state import own_gpus
 
+NO_INPUTS: Mapping[str, Any] = {}
+
 
 class Recomputation:
     """The recomputation of a model in training, which begins without any, and may need more."""
@@ -44,6 +48,8 @@ class Recomputation:
         self.is_chosen = not is_by_memory
         self._margin = margin_of(ranks)
         self.level: int | None = None  # that was set last
+        # Of a row of so many tokens, besides ids and labels.
+        self.inputs_of: Callable[[int], Mapping[str, Any]] = lambda tokens: {}
 
     def choose(self, row_tokens: int, rows: int) -> None:
         """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
@@ -97,7 +103,8 @@ class Recomputation:
 
     def _measure(self, row_tokens: int, rows: int) -> PassNeed | None:
         tokens = row_tokens // self._sequences
-        return measure_need(self._model, self._base, tokens, rows * self._sequences)
+        inputs = self.inputs_of(tokens)
+        return measure_need(self._model, self._base, tokens, rows * self._sequences, inputs)
 
     def _set(self, level: int | None) -> None:
         set_level(self._base, level)
@@ -127,11 +134,14 @@ def set_level(base: Model, level: int | None) -> None:
         base.gradient_checkpointing_enable(every_n_layers=level)
 
 
-def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> PassNeed | None:
+def measure_need(
+    model: Model, base: Model, row_tokens: int, rows: int, inputs: Mapping[str, Any] = NO_INPUTS
+) -> PassNeed | None:
     """Return the memory of a step whose micro-batch has `rows` of `row_tokens` tokens.
 
-    `base` recomputes nothing at this moment. Return None if one row does not fit into memory, or
-    the model does not compute. Changes no random state.
+    `inputs` are those of one row besides its ids. `base` recomputes nothing at this moment. Return
+    None if one row does not fit into memory, or the model does not compute. Changes no random
+    state.
     """
     device = next(model.parameters()).device
     embeddings = base.get_input_embeddings().num_embeddings
@@ -140,7 +150,7 @@ def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> PassN
     model.train()
     try:
         with torch.random.fork_rng(own_gpus()):
-            kept = _bytes_kept(model, ids)
+            kept = _bytes_kept(model, ids, inputs)
     except (AttributeError, RuntimeError, IndexError, TypeError, ValueError) as error:
         if not is_out_of_memory(error):
             raise
@@ -153,7 +163,7 @@ def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> PassN
     return PassNeed(float(kept * rows), other_bytes(trained), max(1, layers))
 
 
-def _bytes_kept(model: Model, ids: torch.Tensor) -> int:
+def _bytes_kept(model: Model, ids: torch.Tensor, inputs: Mapping[str, Any]) -> int:
     """Return the bytes that a forward pass keeps for its backward pass, weights left out."""
     weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
     kept: dict[int, int] = {}
@@ -165,7 +175,8 @@ def _bytes_kept(model: Model, ids: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model(input_ids=ids, labels=ids, use_cache=False, fused_lm_head=True)
+        named = {"input_ids": ids, "labels": ids, "use_cache": False} | dict(inputs)
+        output = model(**named, fused_lm_head=True)
     # Only now may the graph go: a block that is free again would be counted once for two tensors.
     del output
     total: int = sum(kept.values())

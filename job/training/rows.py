@@ -23,7 +23,8 @@ from job.errors import DataError
 from job.prompt.encode import IGNORED, Encoder, TooLongError
 from job.prompt.vocabulary import check_ids
 from job.telemetry import warn
-from job.training.row_columns import NAMES, EncodedRow, columns_of, schema_of, size_of
+from job.training.preference_rows import shared_tokens
+from job.training.row_columns import COLUMNS, NAMES, EncodedRow, columns_of, schema_of, size_of
 
 Dataset = Any  # a datasets.Dataset
 
@@ -116,17 +117,22 @@ class Rows:
         """Return the counts as JSON."""
         return self.counted.facts()
 
-    def lengths(self) -> list[int]:
-        """Return the number of tokens of each row: of a pair, both sequences with padding."""
+    def lengths(self, shares_prompts: bool = False) -> list[int]:
+        """Return the tokens of each row: of a pair, both sequences with padding, or one of both."""
+        if shares_prompts:
+            return shared_lengths(self.dataset)
         return [len(each) * max(each) for each in sequences_of(self.dataset)]
 
     def learned(self) -> list[int]:
         """Return the number of tokens that the loss looks at, of each sequence of the rows."""
-        names = _answers_in(self.dataset)
-        if not names:
+        if not _answers_in(self.dataset):
             by_learned = self.counted.by_learned_tokens.items()
             return [tokens for tokens, rows in by_learned for _ in range(rows)]
-        return [length for name in names for length in lengths_of(self.dataset, name)]
+        return [length for lengths in self.learned_by_answer() for length in lengths]
+
+    def learned_by_answer(self) -> list[list[int]]:
+        """Return the tokens of each row's answer, for each column of judged answers."""
+        return [lengths_of(self.dataset, name) for name in _answers_in(self.dataset)]
 
     def by_tokens(self) -> Counter[int]:
         """Return the sequences of the rows by their tokens."""
@@ -247,11 +253,15 @@ def sequences_of(rows: Any) -> list[list[int]]:
     """Return the number of tokens of each sequence of each row: two of a pair, else one."""
     if "input_ids" in rows.column_names:
         return [[length] for length in lengths_of(rows)]
-    columns = [lengths_of(rows, name) for name in _answers_in(rows)]
-    return [
-        [prompt + answer for answer in answers]
-        for prompt, *answers in zip(lengths_of(rows, "prompt_ids"), *columns, strict=True)
-    ]
+    columns = [lengths_of(rows, name) for name in ("prompt_ids", *_answers_in(rows))]
+    lengths = zip(*columns, strict=True)
+    return [[prompt + answer for answer in answers] for prompt, *answers in lengths]
+
+
+def shared_lengths(rows: Any) -> list[int]:
+    """Return the tokens of each pair as one row, with its prompt once."""
+    columns = [lengths_of(rows, name) for name in COLUMNS["pairs"]]
+    return list(map(shared_tokens, *columns))
 
 
 def _answers_in(rows: Any) -> list[str]:

@@ -67,7 +67,8 @@ def is_mask_needless(model: Model, base: Model) -> bool:
 def leave_out_mask(base: Model) -> None:
     """Let the loss of a base, which has no adapter around it, be computed without the mask.
 
-    All rows must end in their padding, as those of TRL's collator do.
+    All rows must end in their padding, as those of TRL's collator do. A mask of all pairs of tokens
+    stays: it hides more than padding.
     """
     forward = base.forward
 
@@ -75,8 +76,9 @@ def leave_out_mask(base: Model) -> None:
     def without_mask(
         *args: Any, fused_lm_head: bool = False, attention_mask: Any = None, **named: Any
     ) -> Any:
-        if fused_lm_head:
-            return forward(*args, fused_lm_head=True, **named)
-        return forward(*args, attention_mask=attention_mask, **named)
+        is_of_padding = attention_mask is not None and attention_mask.dim() == 2
+        if fused_lm_head and is_of_padding:
+            attention_mask = None
+        return forward(*args, fused_lm_head=fused_lm_head, attention_mask=attention_mask, **named)
 
     base.forward = without_mask

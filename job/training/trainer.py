@@ -102,7 +102,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         )
         self.evaluation_budget = self.budget
         self._fills_memory = needs.fills_memory
-        self._recomputation = Recomputation(
+        self.recomputation = Recomputation(
             self.model, needs.chooses_recomputation, self.ranks.count, self.rows_of_a_row
         )
         self.passes = Passes({}, device_name())  # `fit` gives it those of the attempts before
@@ -188,8 +188,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         Where memory runs out, the step begins again with half of the tokens in a micro-batch, and
         draws the same random numbers.
         """
-        if not self._recomputation.is_chosen:
-            self.choose_forward(model)
+        if not self.recomputation.is_chosen:
             with self.compute_loss_context_manager():
                 self._choose_pass(inputs)
         sums = self.sums.clone()
@@ -216,7 +215,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         share = self.budget.tokens_of_a_pass / longest
         filling = Filling(self.args.train_batch_size, share) if self._fills_memory else None
         tokens = self.passes.choose(
-            self._recomputation, self.state.global_step, longest, self._rows_at_once, filling
+            self.recomputation, self.state.global_step, longest, self._rows_at_once, filling
         )
         if tokens is not None:
             self.budget = replace(self.budget, tokens=tokens)
@@ -246,9 +245,9 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
             warn(
                 "out of memory in a step: smaller micro-batches from now on", tokens=smaller.tokens
             )
-        elif not self._recomputation.add():
+        elif not self.recomputation.add():
             return False
-        self.passes.note(self.state.global_step, self.budget.tokens, self._recomputation.level)
+        self.passes.note(self.state.global_step, self.budget.tokens, self.recomputation.level)
         return True
 
     def floating_point_ops(self, inputs: StepBatch) -> int:
@@ -291,6 +290,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         transformers asks only after a step. A run may resume from the checkpoint of its last step,
         or from one whose evaluation ended it.
         """
+        self.choose_forward(self.model_wrapped)
         is_over = self.state.global_step >= self.state.max_steps
         if not self.control.should_training_stop and not is_over:
             self.prepare_rows(self.model_wrapped)

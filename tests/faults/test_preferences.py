@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load as load_weights
 
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.errors import ExitCode
+from job.inference.open import fetch_with_adapter, load
+from job.inference.transformers_engine import TransformersEngine
 from job.storage.store import Store
 from tests.adapters import publish_adapter
 from tests.faults.real import RealRun
@@ -98,6 +101,45 @@ def test_it_resumes_to_the_same_bytes(
     assert on_tensorboard(store_of(config), "train/reward_margin") == curve
 
 
+# Each option is there with one method at least.
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("dpo", {"training": {"compile": True, "batch_size": "auto"}, "lora": {"variant": "dora"}}),
+    (
+        "dpo",
+        {
+            "model": {"dtype": "bfloat16"},
+            "training": {"adapter_from": "best_metric", "deterministic": True},
+            "publish": {"merged": True},
+        },
+    ),
+    (
+        "kto",
+        {
+            "training": {"adapter_from": "best_evaluation", "patience": 1, "batch_size": "auto"},
+            "lora": {"variant": "rslora"},
+            "evaluation": {"as_trained": True},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), OPTIONS)
+def test_with_other_options_it_ends_with_an_adapter_that_serves(
+    trials: Trials, config_of: Any, tmp_path: Path, method: str, options: dict[str, Any]
+) -> None:
+    config = config_of(method, False, 1)
+    for name, section in options.items():
+        config[name] = config.get(name, {}) | section
+    code, log = trials.run(config)
+    assert code == ExitCode.DONE, log
+    section = AdapterModelSection()
+    adapter = f"{config['output']}/{config['run']}/adapter"
+    fetched = fetch_with_adapter(adapter, section, StorageSection(), tmp_path / "cache")
+    engine = TransformersEngine(load(fetched, section), fetched.tokenizer)
+    [answer] = engine.generate([[5, 6, 7]], GenerationSection(max_new_tokens=4))
+    assert answer.output_tokens <= 4
+
+
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_two_processes_learn_what_one_learns(
     trials: Trials, config_of: Any, tmp_path: Path, method: str
@@ -125,7 +167,7 @@ def test_two_processes_learn_what_one_learns(
 
 
 def weights_of(store: Store) -> dict[str, torch.Tensor]:
-    return load(store.read(f"adapter/{WEIGHTS}"))
+    return load_weights(store.read(f"adapter/{WEIGHTS}"))
 
 
 def norm_of(weights: Iterable[torch.Tensor]) -> float:
