@@ -5,6 +5,8 @@ adapter whose summaries it scores. peft stores it with the adapter, under the na
 for classification of transformers have for it.
 """
 
+from collections.abc import Collection
+from copy import deepcopy
 from typing import Any
 
 from job.config.sections import StorageSection
@@ -33,11 +35,13 @@ def read_reward_model(uri: str, storage: StorageSection, key: str) -> Adapter:
         return read_adapter(uri, storage, check_scores_summaries)
 
 
-def check_scorable(config: Any, uri: str) -> None:
+def check_scorable(config: Any, uri: str, adapted: Collection[str]) -> None:
     """Raise ConfigError if transformers has no classification model of a base with this config.
 
-    recap needs none, but a reward model that only recap can load would be of little use.
+    So it is if that model lacks one of the `adapted` modules, as where it reads images, too. recap
+    needs none, but a reward model that only recap can load would be of little use.
     """
+    import torch
     from transformers import AutoModelForSequenceClassification
 
     if type(config) not in AutoModelForSequenceClassification._model_mapping:
@@ -45,6 +49,15 @@ def check_scorable(config: Any, uri: str) -> None:
             f"model.base: {uri} is a {config.model_type}, for which transformers has no model with "
             "a head for scores (AutoModelForSequenceClassification): method: reward takes another "
             "base, such as a Llama, Qwen, Mistral or Gemma"
+        )
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(deepcopy(config))
+    missing = sorted(set(adapted) - {name for name, _ in model.named_modules()})
+    if missing:
+        raise ConfigError(
+            f"model.base: {uri} is a {config.model_type}, and the model with a head for scores "
+            f"that transformers has of it lacks {missing[0]}, so it could not load the adapter: "
+            "method: reward takes another base, such as one for text alone"
         )
 
 

@@ -11,6 +11,7 @@ from job.config.commands import TrainConfig
 from job.errors import ConfigError
 from job.inference.summaries import check_budget
 from job.model.adapter import lora_config
+from job.model.architecture import model_config
 from job.model.describe import Facts, facts_of
 from job.model.load import base_quantization, check_possible, read_quantization
 from job.model.quantization import METHODS
@@ -53,13 +54,16 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
         facts, model = facts_of(folder, config.model)
         adapter = lora_config(config.lora, model)
         if not config.writes_summaries:
-            check_scorable(model.config, config.model.base)
             add_head(model)
             adapter = reward_config(config.lora, model)
         # DoRA computes the norms of weights, which are not here.
         adapter.use_dora = False
         # Else the adapter of a large base is allocated and filled for nothing: gigabytes.
         tuned = get_peft_model(model, adapter, low_cpu_mem_usage=True)
+        if not config.writes_summaries:
+            # By the config in the folder: that of a model without its tower may be another.
+            whole = model_config(folder, config.model.base, config.model)
+            check_scorable(whole, config.model.base, tuned.base_model.targeted_module_names)
     if config.training.compile:
         find_layers(tuned)
     check_budget(config.generation, facts.context)

@@ -63,8 +63,15 @@ def test_a_reward_model_is_trained_and_reloaded(setting, short, trials, tmp_path
     assert not facts["left_out"]
 
 
-def test_plan_and_training_refuse_a_base_that_nothing_scores_with(short, tmp_path):
-    entry = family("Falcon-H1")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Falcon-H1", "no model with a head for scores .* such as a Llama, Qwen, Mistral or Gemma"),
+        ("Qwen 3.5", "has of it lacks model.layers.* such as one for text alone"),
+    ],
+)
+def test_plan_and_training_refuse_a_base_that_nothing_scores_with(name, why, short, tmp_path):
+    entry = family(name)
     make_base(entry, tmp_path / "other")
     short |= {"method": "reward", "model": {"base": str(tmp_path / "other")}}
     del short["generation"]
@@ -72,10 +79,9 @@ def test_plan_and_training_refuse_a_base_that_nothing_scores_with(short, tmp_pat
     short |= {"data": {"train": pairs}, "prompt": {"style": entry.style}}
     config = TrainConfig.model_validate(short)
     (planned,) = [check for check in plan_training(config).checks if check.name == "model"]
-    with pytest.raises(ConfigError, match="no model with a head for scores") as caught:
+    with pytest.raises(ConfigError, match=why) as caught:
         prepare(config, tmp_path, LocalStore(str(tmp_path / "runs")))
     assert str(planned.error) == str(caught.value)
-    assert "such as a Llama, Qwen, Mistral or Gemma" in str(caught.value)
 
 
 def test_what_is_not_what_was_scored_is_not_published(short, trials, tmp_path):
