@@ -171,7 +171,7 @@ push: $(DEPLOY)/.installed ## build both images and push them to the stack's rep
 evaluations: $(DEPLOY)/.installed ## let the stack's jobs evaluate: image and job definition (STACK=, DRY_RUN=1)
 	$(DEPLOY)/bin/python infra/aws/evaluations.py --stack $(STACK) $(if $(DRY_RUN),--dry-run)
 
-follow: $(DEPLOY)/.installed ## watch each night, and train each week on AWS (PARAMETERS='Week=on', STACK=, DRY_RUN=1, YES=1, IMAGE_ONLY=1)
+follow: $(DEPLOY)/.installed ## watch each night, and train each week on AWS (PARAMETERS='Week=on', STACK=, DRY_RUN=1)
 	$(DEPLOY)/bin/python infra/aws/follow.py --stack $(STACK) $(if $(DRY_RUN),--dry-run) \
 		$(if $(IMAGE_ONLY),--image-only) $(if $(YES),--yes) $(PARAMETERS)
 

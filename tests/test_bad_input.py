@@ -127,7 +127,6 @@ def test_bad_data_is_65_says_where_and_writes_nothing(train, tmp_path, base, cas
     done = train(train_config(tmp_path, base, content, jsonl(OTHER)))
     assert done.code == 65, done.err
     assert done.err == f"error: {message.format(folder=tmp_path)}\n"
-    assert message.format(folder=tmp_path).splitlines()[0] in done.out
     assert not (tmp_path / "out").exists()
 
 
@@ -295,7 +294,7 @@ def test_a_plan_names_everything_that_is_wrong_at_once(train, tmp_path, base):
     assert done.code == 65, "the first one decides"
     assert f"✗ data        {tmp_path}/train.jsonl: holds no records" in done.out
     assert "✗ base        model.base: '/nowhere/base' is no folder here" in done.out
-    assert "✗ output      output: 'gs://x/y': unknown kind of location" in done.out
+    assert "✗ output      'gs://x/y': unknown kind of location" in done.out
 
 
 @pytest.mark.parametrize("command", ["evaluate", "summarize", "plan"])

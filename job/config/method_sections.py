@@ -44,6 +44,11 @@ class DpoSection(Section):
         description="Weight of the loss of the chosen summary as a reference, beside the loss of "
         "the pair. Without it (0), both summaries of a pair may become less likely.",
     )
+    share_prompts: bool = Field(
+        True,
+        description="Compute both summaries of a pair in one row, with their prompt once, where "
+        "the base allows it. Else they are two sequences, with twice the memory and time.",
+    )
 
 
 class KtoSection(Section):

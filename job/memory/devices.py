@@ -27,6 +27,10 @@ FLASH_SINCE = (8, 0)
 MAX_FLASH_HEAD = 256  # dimensions
 MIN_ROWS_OF_A_PRODUCT = 5  # of bitsandbytes' kernels, which dequantize the whole weight from there
 ABSMAX_BLOCK = 64  # numbers
+# Learned tokens whose logits TRL's head computes at a time: its own number, and one for CPUs, where
+# each token takes several buffers of 32,768 numbers.
+TOKENS_OF_A_TILE = 4096
+TOKENS_OF_A_TILE_ON_A_CPU = 64
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def computing_on(device: Device, rows: Rows, dtype: torch.dtype) -> Iterator[Non
 
         # As RecapTrainer: logits of learned tokens alone.
         put(trl_utils, "_use_triton", lambda device: True)
+        tokens = TOKENS_OF_A_TILE if device.is_gpu else TOKENS_OF_A_TILE_ON_A_CPU
+        put(chunked_logprob, "TOKEN_CHUNK_SIZE", tokens)
         put(masking_utils, "find_packed_sequence_indices", _packed_as(device, rows))
         if device.is_gpu:
             put(functional, "dropout", _dropout_on_gpu(functional.dropout))

@@ -74,7 +74,7 @@ def rows_checks(
 
 def _shares_prompts(config: TrainConfig, splits: Splits, most: int) -> bool:
     """Return True if both summaries of a pair are in one row, as the training has them."""
-    if config.method != "dpo":
+    if config.method != "dpo" or not config.training.dpo.share_prompts:
         return False
     both = (splits.train, splits.validation)
     return all(max(rows.lengths(shares_prompts=True)) <= most for rows in both)

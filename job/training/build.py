@@ -27,13 +27,14 @@ from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
 from job.training.intervals import interval, steps_per_epoch
 from job.training.methods import SummaryTrainer
+from job.training.needs import Needs
 from job.training.preferences import PairTrainer, ThumbTrainer
 from job.training.prepare import Run
 from job.training.ranks import first_then_others
 from job.training.reward import RewardModelTrainer, prepare_to_score
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding, put_back, trained_weights
-from job.training.trainer import Needs, RecapTrainer
+from job.training.trainer import RecapTrainer
 
 TRAINERS = {
     "sft": SummaryTrainer,
@@ -85,6 +86,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         rows_at_once=section.rows_at_once,
         fills_memory=section.fills_memory and torch.cuda.is_available(),
         chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
+        shares_prompts=section.dpo.share_prompts,
     )
     with explaining(BUILDING):
         trainer = TRAINERS[config.method](

@@ -17,7 +17,7 @@ from job.config.method_sections import sequences_of_a_row
 from job.model import Model
 from job.model.shared_prompt import max_shared_tokens
 from job.prompt.encode import IGNORED
-from job.telemetry import event, heartbeat, warn
+from job.telemetry import event, heartbeat
 from job.training.batches import Collator, EvaluationSampler, Row, StepBatch, Tensors
 from job.training.forward import dtype_of
 from job.training.judged import (
@@ -26,16 +26,16 @@ from job.training.judged import (
     padded_tokens_of_pairs,
     tokens_of_pairs,
 )
+from job.training.needs import Needs
 from job.training.preference_rows import shared_tokens
 from job.training.random_state import own_gpus
 from job.training.rows import lengths_of, shared_lengths
 from job.training.shared_prompts import (
-    is_sharing_right,
+    check_sharing,
     row_to_measure,
     shared_log_probabilities,
     shared_tensors,
 )
-from job.training.trainer import Needs
 
 
 class PreferenceTrainer(JudgedTrainer):
@@ -144,24 +144,22 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     ) -> None:
         longest = max([*shared_lengths(train_dataset), *shared_lengths(eval_dataset)])
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.shares_prompts = longest <= max_shared_tokens(base)
-        self._is_sharing_tried = False
+        self.shares_prompts = needs.shares_prompts and longest <= max_shared_tokens(base)
         self.rows_of_a_row = sequences_of_a_row("dpo", self.shares_prompts)
         datasets = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         super().__init__(needs, model=model, **datasets, **named)
         self.recomputation.inputs_of = self._inputs_to_measure
 
     def choose_forward(self, model: Model) -> None:
-        """Collective, once: choose how the loss is computed, and share no prompt if that errs."""
+        """Collective, once: choose how the loss is computed, and try the base on a shared prompt.
+
+        Raise ConfigError, on every rank, if it computes the summaries otherwise there.
+        """
+        is_first_call = not self.is_forward_chosen
         super().choose_forward(model)
-        if self._is_sharing_tried or not self.shares_prompts:
-            return
-        self._is_sharing_tried = True
-        base = self.model.get_base_model()
-        with self.compute_loss_context_manager():
-            self.shares_prompts = is_sharing_right(model, base, dtype_of(self.args))
-        if not self.shares_prompts:
-            warn("both summaries of a pair are computed with a prompt each, with more memory")
+        if is_first_call and self.shares_prompts:
+            with self.compute_loss_context_manager():
+                check_sharing(model, self.model.get_base_model(), dtype_of(self.args))
 
     def lengths_of_rows(self, rows: Any) -> list[int]:
         """Return the tokens of both sequences of each pair, padded to the longer one."""

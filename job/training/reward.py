@@ -17,7 +17,7 @@ from job.training.judged import (
     padded_tokens_of_pairs,
     tokens_of_pairs,
 )
-from job.training.trainer import Needs
+from job.training.needs import Needs
 
 
 class RewardModelTrainer(JudgedTrainer, RewardTrainer):  # type: ignore[misc]

@@ -4,27 +4,23 @@ Conversations are long and summaries short: two whole sequences are nearly twice
 asked by its config, so that a plan knows, too, and tried before the first step.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from job.errors import is_out_of_memory
+from job.errors import ConfigError, is_out_of_memory
 from job.model import Model
 from job.model.shared_prompt import SharedRows
 from job.prompt.encode import IGNORED
 from job.training.batches import Row, Tensors
 from job.training.own_head import trying
+from job.training.ranks import anywhere
 
 # Of the row that tries a base.
 PROMPT, FIRST, SECOND = 6, 5, 4  # tokens
-
-# What sharing may change in the logits, as a fraction of their mean; and of the second answer, as a
-# fraction of what a row changes that is computed without its mask and positions.
-MAX_CHANGE = 1e-4
-MAX_CHANGE_IN_16_BITS = 3e-2
-MAX_LEAK = 0.1
 
 
 def shared_tensors(rows: Sequence[Row], pad_id: int) -> Tensors:
@@ -78,16 +74,30 @@ def row_to_measure(tokens: int, device: torch.device, dtype: torch.dtype) -> dic
     return inputs
 
 
+def check_sharing(model: Model, base: Model, dtype: torch.dtype) -> None:
+    """Raise ConfigError if answers do not get the logits that they have in sequences of their own.
+
+    Collective: if one rank finds that, all raise. See `is_sharing_right`.
+    """
+    if anywhere(not is_sharing_right(model, base, dtype)):
+        raise ConfigError(
+            "training.dpo.share_prompts: this base computes the summaries of a pair otherwise in "
+            "one row than in two sequences: set it to false, which needs more memory and time"
+        )
+
+
 def is_sharing_right(model: Model, base: Model, dtype: torch.dtype) -> bool:
     """Return True if both answers of a row get the logits that they have in sequences of their own.
+
+    They differ by rounding alone if they are nearer to that, by ratios, than to what leaks into the
+    second answer without mask and positions. How much is rounded is measured on the first answer,
+    which no later token changes.
 
     `model` is the base with what is around it, `dtype` that of the computation. Collective if it is
     wrapped or sharded. Changes no random state.
     """
     device = next(model.parameters()).device
-    embeddings = base.get_input_embeddings().num_embeddings
-    ids = [number % embeddings for number in range(PROMPT + FIRST + SECOND)]
-    prompt, first, second = ids[:PROMPT], ids[PROMPT : PROMPT + FIRST], ids[PROMPT + FIRST :]
+    prompt, first, second = _ordinary_tokens(base.get_input_embeddings().num_embeddings)
     pair = {"prompt_ids": prompt, "chosen_ids": first, "rejected_ids": second}
     batch = {name: value.to(device) for name, value in shared_tensors([pair], 0).items()}
     rows = _rows_of(batch)
@@ -108,11 +118,20 @@ def is_sharing_right(model: Model, base: Model, dtype: torch.dtype) -> bool:
         return False
     start = PROMPT + FIRST
     answer = of_second[PROMPT - 1 :]
-    allowed = MAX_CHANGE if dtype == torch.float32 else MAX_CHANGE_IN_16_BITS
-    change_of_first = _change(shared[:start], of_first)
-    change_of_second = _change(shared[start:], answer)
-    leak = _change(unmasked[start:], answer)
-    return change_of_first <= allowed and change_of_second <= min(allowed, MAX_LEAK * leak)
+    rounded = max(_change(unmasked[:start], of_first), torch.finfo(dtype).eps)
+    leaked = _change(unmasked[start:], answer)
+    changes = _change(shared[:start], of_first), _change(shared[start:], answer)
+    return max(changes) <= math.sqrt(rounded * leaked)
+
+
+def _ordinary_tokens(embeddings: int) -> tuple[list[int], list[int], list[int]]:
+    """Return ids of a prompt and of two answers, from all of a vocabulary.
+
+    The first ids of most vocabularies are control tokens, of which a model knows nothing.
+    """
+    count = PROMPT + FIRST + SECOND
+    ids = [embeddings * (1 + number) // (1 + count) for number in range(count)]
+    return ids[:PROMPT], ids[PROMPT : PROMPT + FIRST], ids[PROMPT + FIRST :]
 
 
 def _change(found: torch.Tensor, wanted: torch.Tensor) -> float:

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 import trl.trainer.utils
+from trl.kernels import chunked_logprob
 
 from job.errors import is_out_of_memory
+from job.memory.devices import TOKENS_OF_A_TILE_ON_A_CPU
 from job.model import Model
 from job.training.own_head import trying
 
@@ -27,9 +29,12 @@ def project_learned_tokens_only() -> None:
     """Let TRL's fused head compute logits of tokens with a label alone, on CPUs as on GPUs.
 
     TRL 1.16 computes those of all tokens wherever Triton is missing, for the sake of accelerators
-    that compile a program for each shape. The sums are the same.
+    that compile a program for each shape. The sums are the same. On a CPU, few tokens are computed
+    at a time: their buffers would be most of the memory of a step whose layers recompute.
     """
     trl.trainer.utils._use_triton = _is_every_device_fit
+    if not torch.cuda.is_available():
+        chunked_logprob.TOKEN_CHUNK_SIZE = TOKENS_OF_A_TILE_ON_A_CPU
 
 
 def _is_every_device_fit(device: torch.device) -> bool:

@@ -6,7 +6,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from job.config.limits_section import TrainLimitsSection
 from job.errors import PreemptedError, is_out_of_memory
 from job.memory.levels import Filling
 from job.model import Model
@@ -38,24 +37,13 @@ from job.training.batches import (
 from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
 from job.training.forward import Precision, choose_forward, dtype_of
+from job.training.needs import Needs
 from job.training.passes import Passes, device_name
 from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
 from job.training.sharding import check_sharded, trained_weights
 from job.training.shortcuts import project_learned_tokens_only
 from job.training.uploads import make_room
-
-
-@dataclass(frozen=True)
-class Needs:
-    """The needs of a training that TRL's settings do not express."""
-
-    limits: TrainLimitsSection
-    needs_validation_loss: bool
-    wait_for_uploads: Callable[[], None]
-    rows_at_once: int
-    fills_memory: bool
-    chooses_recomputation: bool
 
 
 class RecapTrainer(Trainer):  # type: ignore[misc]
@@ -88,7 +76,7 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
         # Of this rank since the last log, of what is logged beside the loss.
         self.sums = torch.zeros(self.number_of_sums, dtype=torch.float64, device=self.args.device)
         self.evaluation_seconds: list[float] = []  # by evaluation, with its sample summaries
-        self._is_forward_chosen = False
+        self.is_forward_chosen = False
         self._attention = self.model.config.get_text_config()._attn_implementation
         self.ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
         self.collator = self.make_collator()
@@ -298,10 +286,10 @@ class RecapTrainer(Trainer):  # type: ignore[misc]
 
     def choose_forward(self, model: Model) -> None:
         """Collective, once: choose how the loss is computed, and refuse a base that looks ahead."""
-        if not self._is_forward_chosen:
+        if not self.is_forward_chosen:
             precision = Precision(dtype_of(self.args), self.compute_loss_context_manager)
             choose_forward(model, self.model.get_base_model(), precision, self.padding_free)
-            self._is_forward_chosen = True
+            self.is_forward_chosen = True
 
     def attend_as_loaded(self) -> None:
         """Undo what packed rows needed: from now on, the model only generates."""

@@ -31,6 +31,7 @@ KINDS = {
 EVERY = [(table, entry) for table, entries in GROUPS.items() for entry in entries]
 
 
+@pytest.mark.quality  # each goes through every command
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_family_of_each_kind_does_what_the_page_says(kind, travel, tmp_path):
     entry = family(KINDS[kind])

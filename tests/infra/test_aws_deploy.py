@@ -40,7 +40,7 @@ OUTPUTS = {
 }
 OUTPUTS |= {"TrainReads", "TrainWrites", "SummarizeReads", "SummarizeWrites"}
 OUTPUTS |= {"Stack", "LogGroup", "Night", "NightSchedule", "NightDeadLetters", "TimeZone", "Alarms"}
-OUTPUTS.add("ScheduleGroup")
+OUTPUTS |= {"ScheduleGroup", "ExecutionRole", "NightRole"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 

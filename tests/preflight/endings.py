@@ -149,7 +149,8 @@ KNOWN_BY_THE_JOB_ALONE = {
         summarization/careful_engine._check_model_answers
         training/causes.blaming_the_config
         training/own_head.check_looks_back
-        training/packed_attention.choose_attention""",
+        training/packed_attention.choose_attention
+        training/shared_prompts.check_sharing""",
     "attempts before it were killed": """
         summarization/crash_notes.model_loading
         training/silent_attempts.note_attempt""",

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from benchmarks.memory import (
-    MAX_ERROR,
     measured_peak,
     micro_batches_of,
     predicted_peak,
@@ -17,9 +16,13 @@ from job.config.commands import TrainConfig
 from job.memory.devices import Rows
 from tests.training.conftest import judged_records, records, write_jsonl
 
+# Of so small a base, whose peak is ten megabytes: a third of one is not simulated.
+MAX_ERROR = 0.04  # as a fraction of the measured peak
 
+
+@pytest.mark.quality  # trainings with torch's profiler
 @pytest.mark.usefixtures("places", "one_thread")
-@pytest.mark.parametrize("recomputes", [pytest.param(False, marks=pytest.mark.quality), True])
+@pytest.mark.parametrize("recomputes", [False, True])
 def test_the_peak_of_a_tiny_step_is_as_predicted(
     recomputes: bool, config: dict[str, Any], trainer_of: Any
 ) -> None:
@@ -77,7 +80,7 @@ def test_the_peak_of_judged_answers_is_as_predicted(
     peak, _ = predicted_peak(TrainConfig.model_validate(config), passes)
     print(f"{method}: {peak.tensors / measured - 1:+.1%} of {measured:,} bytes")
     # The simulated loss is that of references: of so small a base, others are a share of the peak.
-    assert peak.tensors == pytest.approx(measured, rel=1.5 * MAX_ERROR)
+    assert peak.tensors == pytest.approx(measured, rel=MAX_ERROR)
 
 
 def longer(line: dict[str, Any]) -> dict[str, Any]:
@@ -91,16 +94,12 @@ def longer(line: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.quality
 @pytest.mark.usefixtures("places", "one_thread")
-@pytest.mark.parametrize(
-    ("batch_size", "recomputes", "most"),
-    # On a CPU, the buffers of the head are most of what is left where layers recompute.
-    [(4, False, 1.4), (4, True, 1.7), (1, False, 1.3), (1, True, 1.7)],
-)
+@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize("batch_size", [4, 1])
 def test_pairs_and_thumbs_need_about_the_memory_of_references(
-    batch_size: int, recomputes: bool, most: float, config: dict[str, Any], trainer_of: Any,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    # Of a tiny base, the head's buffer of 32,768 numbers by learned token is nearly all.
+    batch_size: int, recomputes: bool, config: dict[str, Any], trainer_of: Any, tmp_path: Path
+) -> None:
+    # Of a tiny base, the head's buffers of 32,768 numbers by learned token are nearly all.
     write_base(tmp_path / "larger", "31M")
     config["model"]["base"] = str(tmp_path / "larger")
     config["training"] |= {"max_tokens": 2048, "activation_checkpointing": recomputes}
@@ -115,5 +114,5 @@ def test_pairs_and_thumbs_need_about_the_memory_of_references(
         peaks[method] = peak.tensors
     ratios = {method: peak / peaks["sft"] for method, peak in peaks.items()}
     print(f"batch_size {batch_size}, peaks: {peaks}, of references: {ratios}")
-    assert ratios["dpo"] < most
+    assert ratios["dpo"] < 1.3
     assert ratios["kto"] < 1.3

@@ -15,8 +15,9 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from job.config.commands import TrainConfig
 from job.model.adapter import lora_config
 from job.training.batches import Ranks, StepBatch
+from job.training.needs import Needs
 from job.training.preferences import PairTrainer, ThumbTrainer, with_mismatched
-from job.training.trainer import Needs, RecapTrainer
+from job.training.trainer import RecapTrainer
 from tests.training.pairs import PAIRS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,8 +14,8 @@ from trl import RewardConfig, RewardTrainer
 from job.config.commands import TrainConfig
 from job.model.reward import reward_config, score_in_forward
 from job.training.batches import Ranks, StepBatch
+from job.training.needs import Needs
 from job.training.reward import RewardModelTrainer, prepare_to_score
-from job.training.trainer import Needs
 from tests.training.pairs import PAIRS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

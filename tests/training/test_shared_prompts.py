@@ -1,7 +1,9 @@
 """Claims about pairs in one row: both answers are computed as in sequences of their own."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -23,9 +25,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from job.errors import ConfigError
 from job.model.shared_prompt import UNLIMITED, SharedRows, max_shared_tokens
 from job.training import shared_prompts
 from job.training.shared_prompts import is_sharing_right, row_to_measure, shared_tensors
+from tests.training.conftest import judged_records, write_jsonl
 from tests.training.pairs import PAIRS
 from tests.training.shared import apart, check_same, in_one_row
 
@@ -112,7 +116,8 @@ def test_in_16_bits_answers_differ_by_rounding(dtype: torch.dtype) -> None:
         found = in_one_row(model, PAIRS, dtype)
     error = (found.values - wanted.values).abs().max()
     assert error <= 3 * (rounded.values - wanted.values).abs().max()
-    assert is_sharing_right(model, model, torch.float32)
+    with torch.autocast("cpu", dtype=dtype):
+        assert is_sharing_right(model, model, dtype)
 
 
 def test_an_idle_row_adds_nothing() -> None:
@@ -150,7 +155,9 @@ def test_a_base_is_tried_and_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(is_sharing_right(model, model, torch.float32) for model in (llama(), gpt2()))
     monkeypatch.setattr(SharedRows, "mask", leaking)
     assert not is_sharing_right(llama(), llama(), torch.float32)
-    assert not is_sharing_right(llama(), llama(), torch.bfloat16)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert not is_sharing_right(llama(), llama(), dtype)
 
 
 def test_a_base_that_ignores_positions_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +165,24 @@ def test_a_base_that_ignores_positions_is_seen(monkeypatch: pytest.MonkeyPatch) 
     without = lambda *given: {**plain(*given), "position_ids": None}  # noqa: E731
     monkeypatch.setattr(shared_prompts, "_inputs", without)
     assert not is_sharing_right(gpt2(), gpt2(), torch.float32)
+
+
+@pytest.mark.usefixtures("places")
+def test_a_base_that_errs_ends_a_training_with_the_remedy(
+    config: dict[str, Any], trainer_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, first in (("train", 0), ("validation", 40)):
+        write_jsonl(tmp_path / f"{name}.jsonl", judged_records("dpo", 8, first))
+    of_pairs = config | {"method": "dpo"}
+    monkeypatch.setattr(shared_prompts, "is_sharing_right", lambda *_: False)
+    for begin in ("train", "evaluate"):  # a run that resumes may begin with an evaluation
+        trainer = trainer_of(of_pairs)
+        assert trainer.shares_prompts
+        with pytest.raises(ConfigError, match=r"training\.dpo\.share_prompts: .* set it to false"):
+            getattr(trainer, begin)()
+    apart = trainer_of(of_pairs, dpo={"share_prompts": False})
+    assert not apart.shares_prompts
+    assert np.isfinite(apart.train().training_loss)
 
 
 def test_a_row_to_measure_has_no_position_beyond_its_half() -> None:
