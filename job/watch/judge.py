@@ -30,12 +30,16 @@ class Watched:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on nights, figure by figure."""
+    """The verdict on nights, figure by figure.
+
+    `left_out` counts the nights between the first and the last that the config leaves out.
+    """
 
     nights: Sequence[WatchedNight]
     anchors: Sequence[WatchedNight]
     figures: Sequence[Watched]
     alpha: float
+    left_out: int = 0
 
     @property
     def trial(self) -> Trial | None:

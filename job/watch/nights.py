@@ -108,12 +108,14 @@ class WatchedNight:
 class Nights:
     """The nights that are compared, one a day in their order, and the URIs of those that are not.
 
-    `without_figures` are of an earlier version, damaged, or being written anew. Of several nights
-    `of_the_same_day` only the last one counts, in the order of names.
+    `without_figures` are damaged, or of an earlier version. The manifests of those `being_replaced`
+    were listed, and gone when they were read. Of several nights `of_the_same_day` only the last one
+    counts, in the order of names.
     """
 
     nights: Sequence[WatchedNight]
     without_figures: Sequence[str] = ()
+    being_replaced: Sequence[str] = ()
     of_the_same_day: Sequence[str] = ()
 
 
@@ -129,8 +131,12 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
         read = list(pool.map(lambda each: _read(store, *each), manifests))
     by_day: dict[date, WatchedNight] = {}
     without_figures = []
+    being_replaced = []
     of_the_same_day = []
     for (day, key), night in zip(manifests, read, strict=True):
+        if isinstance(night, MissingError):
+            being_replaced.append(below(store.uri, key))
+            continue
         if night is None:
             without_figures.append(below(store.uri, key))
             continue
@@ -138,7 +144,7 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
             of_the_same_day.append(by_day[day].uri)
         by_day[day] = night
     nights = [by_day[day] for day in sorted(by_day)]
-    return Nights(nights, without_figures, of_the_same_day)
+    return Nights(nights, without_figures, being_replaced, of_the_same_day)
 
 
 def is_there(day: date, uri: str, storage: StorageSection, anchors: str | None = None) -> bool:
@@ -149,7 +155,7 @@ def is_there(day: date, uri: str, storage: StorageSection, anchors: str | None =
 def _manifests(store: Store, anchors: str | None) -> Iterator[tuple[date, str]]:
     """Yield the day and the key of each manifest with a date, without those below `anchors`."""
     for entry in store.list(skip=lambda key: not key.endswith(MANIFEST)):
-        day = _day_of(entry.key)
+        day = day_of(entry.key)
         if day is None or not entry.key.endswith(MANIFEST):
             continue
         where = below(store.uri, entry.key)
@@ -157,16 +163,23 @@ def _manifests(store: Store, anchors: str | None) -> Iterator[tuple[date, str]]:
             yield day, entry.key
 
 
-def _read(store: Store, day: date, key: str) -> WatchedNight | None:
-    """Return a night by its manifest; None for one without figures, damaged, or just replaced."""
+def _read(store: Store, day: date, key: str) -> WatchedNight | MissingError | None:
+    """Return a night by its manifest; None for one without figures or damaged.
+
+    Return the error, rather than raise it, if the manifest is gone: a night that is written anew
+    deletes it first.
+    """
     try:
         manifest = read_manifest_file(store, key)
-    except (MissingError, DamagedError):
+    except MissingError as error:
+        return error
+    except DamagedError:
         return None
     return WatchedNight.from_manifest(day, below(store.uri, key), manifest)
 
 
-def _day_of(key: str) -> date | None:
+def day_of(key: str) -> date | None:
+    """Return the last date in a path, None without one."""
     found = DATE.findall(key)
     if not found:
         return None

@@ -30,13 +30,16 @@ def screen(verdict: Verdict) -> str:
 
 
 def which_nights(verdict: Verdict) -> str:
-    """Return how many nights were compared, from when to when, and how many days had none."""
+    """Return how many nights were compared, from when to when, and how many are not among them."""
     first, last = verdict.nights[0].day, verdict.nights[-1].day
     text = f"{number_of(len(verdict.nights), 'night', 'nights')} from {first} to {last}"
-    without = (last - first).days + 1 - len(verdict.nights)
+    gaps = []
+    without = (last - first).days + 1 - len(verdict.nights) - verdict.left_out
     if without:
-        text += f" ({number_of(without, 'day', 'days')} without one)"
-    return text
+        gaps.append(f"{number_of(without, 'day', 'days')} without one")
+    if verdict.left_out:
+        gaps.append(f"{number_of(verdict.left_out, 'night', 'nights')} left out")
+    return f"{text} ({', '.join(gaps)})" if gaps else text
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

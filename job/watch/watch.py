@@ -8,6 +8,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from job.config.commands import WatchConfig
@@ -15,7 +16,7 @@ from job.errors import AlarmError, DamagedError, MissingError, RetryError
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
 from job.watch.languages import compare_languages
-from job.watch.nights import Nights, WatchedNight, is_there, read_nights
+from job.watch.nights import Nights, WatchedNight, day_of, is_there, read_nights
 
 SECONDS_BETWEEN_LOOKS = 60
 MAX_NAMED = 3  # of nights that do not count, in a warning
@@ -45,7 +46,8 @@ def wait_for_expected(config: WatchConfig, sleep: Callable[[float], None] = time
 def judge_nights(config: WatchConfig) -> Verdict:
     """Return the verdict on the nights of the config.
 
-    Raise MissingError if there is no night with figures, DamagedError if the expected one has none.
+    Raise MissingError if there is no night with figures, DamagedError if the expected one has none,
+    RetryError if it is being replaced.
     Anchors that are not there are left to `require_anchors`: they must hide no alarm.
     """
     found = read_nights(config.nights, config.storage, config.anchors)
@@ -57,7 +59,7 @@ def judge_nights(config: WatchConfig) -> Verdict:
             f"nights: no night with figures is below {config.nights}{beside}; wanted outputs of "
             "recap summarize with a date in their names, as in dt=2026-01-31"
         )
-    _check_expected(config, nights)
+    _check_expected(config, found, nights)
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # of the time zone that is first
     if nights[-1].day > tomorrow:
         warn(
@@ -65,7 +67,9 @@ def judge_nights(config: WatchConfig) -> Verdict:
             "name it in leave_out",
             night=nights[-1].uri,
         )
-    return judge(*compare_languages(nights, _anchors(config)), config.alpha)
+    verdict = judge(*compare_languages(nights, _anchors(config)), config.alpha)
+    between = since(found.nights, nights[0].day, nights[-1].day, ())
+    return replace(verdict, left_out=len(between) - len(nights))
 
 
 def report(config: WatchConfig, verdict: Verdict) -> None:
@@ -94,9 +98,12 @@ def raise_alarm(config: WatchConfig, verdict: Verdict) -> None:
 def require_anchors(config: WatchConfig, verdict: Verdict) -> None:
     """Raise MissingError if the config names anchors and none is there.
 
-    Without them no cause of a later alarm is known, and nobody would look before that day.
+    Without them no cause of a later alarm is known, and nobody would look before that day. Anchors
+    after `until` are there, although the verdict has none.
     """
-    if config.anchors is not None and not verdict.anchors:
+    if config.anchors is None or verdict.anchors:
+        return
+    if not read_nights(config.anchors, config.storage).nights:
         raise MissingError(
             f"anchors: no night with figures is below {config.anchors}. The nights were compared, "
             "and no alarm was due. Correct anchors, or run the first one (docs/watching.md, "
@@ -107,10 +114,16 @@ def require_anchors(config: WatchConfig, verdict: Verdict) -> None:
 def _warn_of_what_does_not_count(found: Nights) -> None:
     if found.without_figures:
         warn(
-            "nights without figures do not count: their manifests are damaged, being written anew, "
-            "or of a version of recap before the block quality",
+            "nights without figures do not count: their manifests are damaged, or of a version of "
+            "recap before the block quality",
             count=len(found.without_figures),
             first=found.without_figures[:MAX_NAMED],
+        )
+    if found.being_replaced:
+        warn(
+            "nights that are being written anew do not count",
+            count=len(found.being_replaced),
+            first=found.being_replaced[:MAX_NAMED],
         )
     if found.of_the_same_day:
         warn(
@@ -121,8 +134,8 @@ def _warn_of_what_does_not_count(found: Nights) -> None:
         )
 
 
-def _check_expected(config: WatchConfig, nights: Sequence[WatchedNight]) -> None:
-    """Raise DamagedError if the expected night is there, but cannot be compared."""
+def _check_expected(config: WatchConfig, found: Nights, nights: Sequence[WatchedNight]) -> None:
+    """Raise DamagedError if the expected night cannot be compared, RetryError if not yet."""
     expected = config.expected
     if expected is None or expected in config.leave_out:
         return
@@ -130,12 +143,18 @@ def _check_expected(config: WatchConfig, nights: Sequence[WatchedNight]) -> None
         return
     is_before = config.since is not None and expected < config.since
     is_after = config.until is not None and expected > config.until
-    if not is_before and not is_after:
+    if is_before or is_after:
+        return
+    if expected in map(day_of, found.without_figures):
         raise DamagedError(
             f"expected: the night of {expected} below {config.nights} has no figures: its manifest "
-            "is damaged, being written anew, or of a version of recap before the block quality; "
-            "run the night again, or name it in leave_out"
+            "is damaged, or of a version of recap before the block quality; run the night again, "
+            "or name it in leave_out"
         )
+    raise RetryError(
+        f"expected: the night of {expected} below {config.nights} is being written anew; run this "
+        "again after it"
+    )
 
 
 def _anchors(config: WatchConfig) -> Sequence[WatchedNight]:

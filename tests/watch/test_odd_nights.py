@@ -11,6 +11,7 @@ from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.storage.folders import Manifest
 from job.summarization.quality import FAITHFULNESS, FIGURES
+from job.watch import nights as nights_module
 from job.watch.causes import Change, attribute
 from job.watch.measured import Measured
 from job.watch.nights import read_nights
@@ -69,6 +70,15 @@ def test_a_missing_night_is_counted(real, tmp_path):
     assert verdict.alarms == []
     for shown in (text, html):
         assert "29 nights from 2026-01-01 to 2026-01-30 (1 day without one)" in shown
+
+
+def test_a_night_that_is_left_out_is_not_missing(real, tmp_path):
+    nights = Team(4).nights(30)
+    write_nights(tmp_path / "nights", real[1], nights[:17] + nights[18:])
+    # The last day has no night, and the first one that is compared is later.
+    texts = watched(tmp_path, leave_out=[day(0), day(3), day(17), day(40)])[1:]
+    for shown in texts:
+        assert "27 nights from 2026-01-02 to 2026-01-30 (1 day without one, 1 night left" in shown
 
 
 def test_a_night_that_is_written_anew_counts_as_it_is_now(real, tmp_path):
@@ -181,6 +191,33 @@ def test_anchors_that_are_not_there_end_with_66_once_all_is_compared(real, tmp_p
     changed = Team(5).nights(90, Plant("characters", 0.85, at=56))
     write_nights(tmp_path / "nights", real[1], changed)
     assert run(["watch", config_file(tmp_path), *typo]) == ExitCode.GATE, "an alarm comes first"
+
+
+def test_anchors_after_the_nights_in_question_are_there(real, tmp_path, capsys):
+    write_nights(tmp_path / "nights", real[1], Team(4).nights(9))
+    write_nights(tmp_path / "anchors", real[1], Team(4).nights(9)[5:])
+    keys = ["--set", f"anchors={tmp_path}/anchors", "--set", f"until={day(4)}"]
+    assert run(["watch", config_file(tmp_path), *keys]) == ExitCode.DONE
+    assert "5 nights from 2026-01-01 to 2026-01-05, 0 anchors" in capsys.readouterr().out
+
+
+def test_an_expected_night_that_is_replaced_meanwhile_ends_with_75(
+    real, tmp_path, capsys, monkeypatch
+):
+    write_nights(tmp_path / "nights", real[1], Team(4).nights(5))
+    read = nights_module.read_manifest_file
+
+    def read_late(store, key):
+        if str(day(4)) in key:
+            (tmp_path / "nights" / key).unlink()
+        return read(store, key)
+
+    monkeypatch.setattr(nights_module, "read_manifest_file", read_late)
+    keys = ["--set", f"expected={day(4)}"]
+    assert run(["watch", config_file(tmp_path), *keys]) == ExitCode.RETRY
+    found = capsys.readouterr().err
+    assert "nights that are being written anew do not count" in found
+    assert f"the night of {day(4)} below {tmp_path}/nights is being written anew" in found
 
 
 def config_file(folder):
