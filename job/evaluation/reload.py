@@ -8,7 +8,9 @@ and there, after which a text goes on otherwise: then it counts how many tokens 
 summaries the reloaded model expects, and how the base without the adapter compares.
 
 Of a reward model, its scores of a few summaries are compared: both were computed alike, so that
-they differ by rounding alone.
+they differ by rounding alone. In 16 bits, rounding may change them as much as the adapter does. So
+the base with the head, but without the adapter, is asked as well: where the scores are the same
+without the adapter, it was lost.
 """
 
 import math
@@ -34,6 +36,9 @@ MIN_BEGINNING = 0.5  # enough if the base has less than half of it
 MAX_DIFFERENCE_IN_32_BITS = 1e-3
 MAX_DIFFERENCE_IN_16_BITS = 0.05
 MAX_DIFFERENCE_OF_THE_SAME = 1e-4
+# What the adapter changes of the scores, as a share of the largest: less may be rounding.
+MIN_EFFECT = 0.01
+MIN_SHARE_OF_EFFECT = 0.25  # that a reloaded adapter must have; a lost one has none
 
 RELOADED = "reloaded by plain peft and transformers"  # the name of a gate's check
 
@@ -164,19 +169,40 @@ def judge(adapter: Compared, base: Compared, versions: Mapping[str, str]) -> Rel
 
 
 def judge_scores(
-    scored: Sequence[float], found: Sequence[float], dtype: str, versions: Mapping[str, str]
+    scored: Sequence[float],
+    found: Sequence[float],
+    base: Sequence[float],
+    dtype: str,
+    versions: Mapping[str, str],
 ) -> Reload:
-    """Judge a reloaded reward model by its scores, computed in `dtype`, beside those of recap."""
+    """Judge a reloaded reward model by its scores, computed in `dtype`, beside those of recap.
+
+    `base` are the scores by the base and the reloaded head, without the adapter.
+    """
     differences = [abs(one - two) for one, two in zip(scored, found, strict=True)]
     largest = max(abs(score) for score in (*scored, *found))
     shares = [each / largest if largest else 0.0 for each in differences]
     most = MAX_DIFFERENCE_IN_32_BITS if dtype == "float32" else MAX_DIFFERENCE_IN_16_BITS
     same = sum(share <= MAX_DIFFERENCE_OF_THE_SAME for share in shares)
     state: State = "same" if same == len(shares) else "close"
-    if not all(share <= most for share in shares):  # nor where it is no number
+    is_far = not all(share <= most for share in shares)  # or one is no number
+    if is_far or (state == "close" and _is_lost(scored, found, base, largest)):
         state = "different"
     difference = round(max(shares), 6) if all(map(math.isfinite, shares)) else 1.0
     return Reload(state, len(shares), same, versions=versions, difference=difference)
+
+
+def _is_lost(
+    scored: Sequence[float], found: Sequence[float], base: Sequence[float], largest: float
+) -> bool:
+    """Return True if the adapter changed the scores of recap, and not those of the fresh process.
+
+    The loss of pairs leaves an offset of all scores free, so a large score says nothing about how
+    much the adapter changes.
+    """
+    ours = [abs(one - two) for one, two in zip(scored, base, strict=True)]
+    theirs = [abs(one - two) for one, two in zip(found, base, strict=True)]
+    return max(ours) > MIN_EFFECT * largest and sum(theirs) < MIN_SHARE_OF_EFFECT * sum(ours)
 
 
 def is_close(adapter: Agreement, base: Agreement) -> bool:

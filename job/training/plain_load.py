@@ -58,9 +58,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         "readings": _readings(request),
         "answers": _answers(model, request),
     }
-    if request["adapter"] and request["texts"] and request["auto_class"] != SCORES:
-        with model.disable_adapter():
-            found["answers_of_base"] = _answers(model, request)
+    if request["adapter"] and request["texts"]:
+        disable_adapter(model)
+        found["answers_of_base"] = _answers(model, request)
     return found
 
 
@@ -141,6 +141,16 @@ def attach(model: Any, adapter: str) -> Any:
             return PeftModel.from_pretrained(model, adapter)
         except UserWarning as warning:
             raise ValueError(str(warning)) from warning
+
+
+def disable_adapter(model: Any) -> None:
+    """Leave the base as it was without the adapter, but with the head of a reward model."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    # Not by `model.disable_adapter`, which would put a new, random head in place of the trained.
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(False)
 
 
 def generate(model: Any, prompt: list[int], request: dict[str, Any]) -> list[int]:

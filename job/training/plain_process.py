@@ -78,7 +78,7 @@ class Readings:
 class PlainAnswer:
     """The answers of a fresh process, and those of the base without the adapter.
 
-    The latter are there only if there is an adapter that writes, and texts. `readings` are by the
+    The latter are there only if there is an adapter, and texts. `readings` are by the
     tokenizer beside the adapter, or beside the base without one.
     """
 

@@ -166,12 +166,13 @@ def _reload_reward_model(
     answer = _ask(run, model, make_question(run, asked.prompts, asked.texts), process)
     if isinstance(answer, Reload):
         return answer
-    if not asked.scores:
+    if answer.answers_of_base is None:
         return Reload("not compared", versions=answer.versions, why="no summary was scored")
     in_4_bits = attempt.weights_in_memory.share.four_bit
     if model.quantization.startswith("nf4") and answer.answers.four_bit != in_4_bits:
         return Reload("not compared", versions=answer.versions, why=OTHER_IN_4_BITS)
-    return judge_scores(asked.scores, answer.answers.scores, model.dtype, answer.versions)
+    found, of_base = answer.answers.scores, answer.answers_of_base.scores
+    return judge_scores(asked.scores, found, of_base, model.dtype, answer.versions)
 
 
 def _ask(

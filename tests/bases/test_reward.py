@@ -80,9 +80,10 @@ def test_plain_libraries_score_as_recap_does(entry, tmp_path):
         "texts": ANSWERS,
         "max_new_tokens": 1,
     }
-    found = plain_load.answer(request)["answers"]
+    answer = plain_load.answer(request)
+    found, of_base = answer["answers"], answer["answers_of_base"]
     if found["four_bit"] == weights.share.four_bit:
-        judged = judge_scores(scores, found["scores"], "float32", {})
+        judged = judge_scores(scores, found["scores"], of_base["scores"], "float32", {})
         assert judged.state in ("same", "close"), (scores, found)
     else:  # a run publishes it, and does not compare
         assert entry.name in OTHERS_IN_4_BITS

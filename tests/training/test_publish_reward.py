@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from job.config.commands import TrainConfig
 from job.errors import ConfigError
-from job.evaluation.reload import Reload, ReloadError
+from job.evaluation.reload import Reload, ReloadError, judge_scores
 from job.model.adapter_files import ADAPTER_WEIGHTS, HEAD_WEIGHT
 from job.model.fetch import read_adapter
 from job.model.reward import read_reward_model
@@ -61,6 +61,10 @@ class InThisProcess(PlainProcess):
 @pytest.fixture
 def attempt(config: dict[str, Any], tmp_path: Path) -> CurrentAttempt:
     """Write a reward model with random weights, and return the attempt that is to publish it."""
+    return write_random(config, tmp_path)
+
+
+def write_random(config: dict[str, Any], tmp_path: Path) -> CurrentAttempt:
     (tmp_path / "work").mkdir()
     loaded = TrainConfig.model_validate(reward_config_of(config, tmp_path))
     run = prepare(loaded, tmp_path / "work", LocalStore(str(tmp_path / "runs" / "tiny")))
@@ -170,6 +174,36 @@ def test_a_reward_model_is_reloaded_before_it_is_published(attempt: CurrentAttem
     found = verify_reward_model(attempt, folder, None, process)
     assert found is not None
     assert found.state == "not compared"
+
+
+def test_a_lost_adapter_is_found_in_16_bits(config: dict[str, Any], tmp_path: Path):
+    config["model"] |= {"dtype": "bfloat16"}
+    attempt = write_random(config | {"publish": {"verify": True}}, tmp_path)
+    run = attempt.run
+    folder = run.work / "adapter"
+    rows = _score(run, folder).rows
+    process = InThisProcess(tmp_path / "plain", 60)
+    found = verify_reward_model(attempt, folder, rows, process)
+    assert found is not None
+    assert found.state in ("same", "close")
+
+    weights = load_file(folder / ADAPTER_WEIGHTS)
+    weights = {name: weights[name] * (0 if "lora_B" in name else 1) for name in weights}
+    save_file(weights, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+    with pytest.raises(ReloadError, match="the adapter is not published"):
+        verify_reward_model(attempt, folder, rows, process)
+
+
+@pytest.mark.parametrize(
+    ("found", "base", "state"),
+    [
+        ([10.02, 10.39], [9.7, 10.6], "close"),
+        ([9.7, 10.6], [9.7, 10.6], "different"),  # the adapter does nothing
+        ([10.03, 10.37], [10.03, 10.37], "close"),  # nor in recap, but for rounding
+    ],
+)
+def test_what_an_adapter_does_counts_beside_a_large_offset(found, base, state):
+    assert judge_scores([10.0, 10.4], found, base, "bfloat16", {}).state == state
 
 
 def test_a_reward_model_goes_on_from_another(
