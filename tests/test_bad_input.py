@@ -148,7 +148,7 @@ def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, ba
     done = train(config)
     assert done.code == 65
     assert done.err == (
-        "error: data: 1 training conversations also stand in validation (a = copy): scores would "
+        "error: data: 1 training conversation is also in validation (a = copy): scores would "
         "flatter; take them out, or set data.overlap: drop (from train) or allow\n"
     )
     config["model"]["base"] = str(base_folder)

@@ -85,7 +85,7 @@ def open_engine(
     insists on an engine that cannot serve the model.
     """
     check_budget(wish.generation, context_tokens(model.base.path))
-    wish = _for_this_machine(wish)
+    wish = for_this_machine(wish)
     section = wish.section
     is_merged = wish.adapter_weights == "merged" and model.adapter is not None
     if second is not None:
@@ -189,7 +189,7 @@ def _attention(model: Model) -> str:
     return attention
 
 
-def _for_this_machine(wish: ServingWish) -> ServingWish:
+def for_this_machine(wish: ServingWish) -> ServingWish:
     """Return the wish without what an adapter was judged with and this machine's GPUs lack."""
     import torch
 

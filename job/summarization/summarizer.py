@@ -12,13 +12,14 @@ from job.config.data_sections import CleaningStep
 from job.config.sections import PromptSection
 from job.conversations.record import Conversation
 from job.errors import DamagedError, naming_key
-from job.inference.choose import open_engine
+from job.inference.choose import for_this_machine, open_engine
 from job.inference.engine import Engine
 from job.inference.open import (
     FetchedModel,
     cleaning_of,
     fetch_with_adapter,
     fetch_without_adapter,
+    fitting_into_memory,
     model_on_disk,
 )
 from job.inference.reward import FetchedRewardModel, RewardModel, fetch_reward_model
@@ -155,7 +156,7 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     config = filled.config
     model = _fetch(config, cache)
     second = _fetch_challenger(config, model, cache)
-    wish = filled.wish()
+    wish = for_this_machine(filled.wish())
     reward = _fetch_reward_model(config, cache)
     is_shared = reward is not None and _shares_base(wish, model, reward)
     judge = None
@@ -167,7 +168,7 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     opened = open_engine(model, wish, cache, second)
     if reward is not None and is_shared:
         event("the reward model shares the base of the summarizer")
-        with naming_key(REWARD):
+        with naming_key(REWARD), fitting_into_memory(model.base.uri, reward.section):
             judge = reward.put_on(opened.model)
     scorer = _scorer(judge, config)
     check_budget(config.generation, opened.engine.context_tokens)

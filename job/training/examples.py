@@ -21,6 +21,7 @@ from job.conversations.splits import Overlap, Repeats, compare, content_digest, 
 from job.errors import DataError
 from job.evaluation.held_out_pairs import read_pairs
 from job.identity import json_digest
+from job.printable import number_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
@@ -295,8 +296,9 @@ def _without_overlap(
     exact = [pair for pair in overlap if pair.kind == "exact"]
     named = "; ".join(f"{pair.train_id} = {pair.validation_id}" for pair in (exact or overlap)[:5])
     if exact and policy == "error":
+        one, several = "training conversation is", "training conversations are"
         raise DataError(
-            f"data: {len(exact)} training conversations also stand in {others} ({named}): scores "
+            f"data: {number_of(len(exact), one, several)} also in {others} ({named}): scores "
             "would flatter; take them out, or set data.overlap: drop (from train) or allow"
         )
     if policy != "drop":
@@ -313,7 +315,6 @@ def _without_overlap(
     kept = [conversation for conversation in train if conversation.id not in overlapping]
     if not kept:
         raise DataError(
-            f"data: every training conversation also stands in {others}; nothing is left to learn "
-            "from"
+            f"data: every training conversation is also in {others}; nothing is left to learn from"
         )
     return kept

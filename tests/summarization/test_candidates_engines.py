@@ -1,16 +1,21 @@
 """Claims about a real reward model beside a real adapter: its choice is that of its own scores."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation, Source, Turn
-from job.inference.reward import RewardModel, load_reward_model
+from job.errors import ConfigError
+from job.inference.reward import FetchedRewardModel, RewardModel, load_reward_model
+from job.inference.serving import ServingWish
 from job.model.reward import read_reward_model
 from job.preflight.beside import bytes_beside
+from job.summarization import summarizer
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from tests.adapters import publish_adapter
@@ -63,6 +68,28 @@ def summarized(night: Any, shards: int = 1) -> dict[str, dict[str, Any]]:
 def as_read(id: str) -> Conversation:
     turns = (Turn("customer", f"parcel {id[1:]} is late"), Turn("agent", "sorry"))
     return Conversation(id, turns, Source("in", 1))
+
+
+def test_a_reward_model_that_no_longer_fits_beside_it_is_named(night, monkeypatch):
+    def put_on(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(FetchedRewardModel, "put_on", put_on)
+    with pytest.raises(ConfigError, match=r"generation\.reward_model.*does not fit into memory"):
+        summarize(night("shared", COUNT, reward={"dtype": "float32"}))
+
+
+def test_what_this_machine_lacks_is_known_before_a_base_is_shared(night, monkeypatch):
+    def in_another_dtype(wish: ServingWish) -> ServingWish:
+        return replace(wish, section=wish.section.model_copy(update={"dtype": "bfloat16"}))
+
+    def load(*_: Any) -> None:
+        raise ConfigError("it is loaded alone")
+
+    monkeypatch.setattr(summarizer, "for_this_machine", in_another_dtype)
+    monkeypatch.setattr(FetchedRewardModel, "load", load)
+    with pytest.raises(ConfigError, match="it is loaded alone"):
+        summarize(night("apart", COUNT, reward={"dtype": "float32"}))
 
 
 def test_the_reward_model_chooses_by_its_own_scores(night, tmp_path):

@@ -125,7 +125,7 @@ def test_thumbs_of_one_kind_are_an_error(config_of):
 
 def test_a_conversation_of_both_sides_is_an_error_as_for_references(config_of):
     again = pairs(1) + pairs(4, 50)
-    with pytest.raises(DataError, match=r"1 training conversations also stand in validation"):
+    with pytest.raises(DataError, match=r"1 training conversation is also in validation"):
         read_examples(config_of("pairs", pairs(20), again))
     examples = read_examples(config_of("pairs", pairs(20), again, overlap="drop"))
     assert examples.of_train.conversations == 19
@@ -134,7 +134,7 @@ def test_a_conversation_of_both_sides_is_an_error_as_for_references(config_of):
 def test_a_training_conversation_in_the_test_set_is_an_error(config_of, tmp_path):
     (tmp_path / "test.jsonl").write_text(json.dumps(pairs(1)[0] | {"summary": "Replaced."}) + "\n")
     config = config_of("pairs", pairs(20), pairs(5, 50), test=str(tmp_path / "test.jsonl"))
-    with pytest.raises(DataError, match="also stand in validation or test"):
+    with pytest.raises(DataError, match="also in validation or test"):
         read_examples(config)
 
 
