@@ -24,6 +24,7 @@ from job.evaluation.bootstrap import wilson
 BASE = Path(__file__).parent.parent / "examples" / "demo" / "base"
 NUMBER = re.compile(r"\b[A-Z]{1,3}\d{3,6}\b")
 GREETING = "Hello team. "
+REPLAYED = 0.6  # of the rows of an epoch
 HELD_OUT = 60
 SHARES = (0.55, 0.6, 0.65, 0.7, 0.8, 0.9)  # true win rates
 POWER = 0.8
@@ -138,7 +139,7 @@ def train(
     """Train on the demo base as `recap train` does, from an adapter or with a new one.
 
     `data` has records by the keys train, validation, test and replay; of the last two there need be
-    none. Half of an epoch is replayed if there is replay. `method` has the config's method, and by
+    none. If there is replay, it is REPLAYED of the rows. `method` has the config's method, and by
     its name the section of the training that it has.
     """
     from job.config.commands import TrainConfig
@@ -163,7 +164,8 @@ def train(
         "run": work.name,
         "method": name,
         "model": {"base": str(BASE)},
-        "data": {split: str(work / f"{split}.jsonl") for split in data} | {"replay_share": 0.5},
+        "data": {split: str(work / f"{split}.jsonl") for split in data}
+        | {"replay_share": REPLAYED},
         "output": str(work),
         "training": training,
         "generation": {"max_new_tokens": 64},

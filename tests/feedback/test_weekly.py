@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.quality, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 BUCKET = "s3://my-bucket"
 WANTED = "an order waits and we mail"
+WANTED_LATER = "an order waits and we call"
 COUNT = MIN_CONVERSATIONS + 5
 
 # What a tiny base needs; whoever says anything passes but for the pairs.
@@ -131,12 +132,12 @@ class Team:
         code, log = self.run("feedback", config, "--var", f"date={date}", *_set(settings))
         assert code == ExitCode.DONE, log
 
-    def train(self, date: str, *settings: str) -> tuple[int, str]:
+    def train(self, date: str, *settings: str, example: str = "train") -> tuple[int, str]:
         """Run the second command of a week; return its exit code and its log."""
-        text = (ROOT / "examples" / "weekly" / "train.yaml").read_text()
+        text = (ROOT / "examples" / "weekly" / f"{example}.yaml").read_text()
         own = [f"{key}={value}" for key, value in SETTINGS.items()]
         own.append(f"model.base={self.base}")
-        config = self._config(f"train-{date}", text)
+        config = self._config(f"{example}-{date}", text)
         return self.run("train", config, "--var", f"date={date}", *_set([*own, *settings]))
 
     def champion(self) -> Pointer:
@@ -153,8 +154,11 @@ def _set(settings: Any) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
-def test_edits_make_a_champion_and_a_coin_makes_none(tmp_path: Path) -> None:
-    """Agents who agree let a challenger in. Those who toss a coin let none replace it."""
+def test_edits_make_a_champion_a_coin_none_and_pairs_the_next(tmp_path: Path) -> None:
+    """Agents who agree let a challenger in. Those who toss a coin let none replace it.
+
+    Those who agree on something else let in one that learned from pairs.
+    """
     team = Team(tmp_path)
     team.night("first", ("2026-01-06", "2026-01-13"), lambda _: WANTED)
     team.feedback("2026-01-19", "champion=null")
@@ -178,3 +182,14 @@ def test_edits_make_a_champion_and_a_coin_makes_none(tmp_path: Path) -> None:
     record = json.loads((team.bucket / "runs" / "weekly-2026-02-02" / "run.json").read_text())
     checks = {check["rule"]: check for check in record["facts"]["gate"]["checks"]}
     assert checks["win rate"]["passed"] is False
+
+    days = ("2026-02-03", "2026-02-10")
+    team.night("third", days, lambda _: WANTED_LATER)
+    verdicts, night = (team.bucket / name for name in ("verdicts/third.jsonl", "summaries/third"))
+    team.feedback("2026-02-16", f"verdicts={verdicts}", f"nights={night}")
+    code, log = team.train("2026-02-16", example="preferences")
+    assert code == ExitCode.DONE, log
+    later = team.champion().champion
+    assert later.version == 2
+    assert later.evaluation["pairs"]["opponent"] == "champion"
+    assert later.evaluation["pairs"]["win_rate"][1] > 0.5
