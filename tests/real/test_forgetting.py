@@ -56,8 +56,8 @@ def test_replay_keeps_old_conversations_within_the_margin(
     validation = {"validation": [*old_held_out, *new_held_out]}
     start = train(tmp_path / "start", {"train": old} | validation, 1, 3e-3)
     data = {"train": new} | validation
-    forgot = train(tmp_path / "forgot", data, 1, 1e-3, start.adapter)
-    replayed = train(tmp_path / "replayed", data | {"replay": old}, 1, 1e-3, start.adapter)
+    forgot = train(tmp_path / "forgot", data, 2, 1e-3, start.adapter)
+    replayed = train(tmp_path / "replayed", data | {"replay": old}, 2, 1e-3, start.adapter)
 
     lost = fall(start, forgot, old_held_out)
     kept = fall(start, replayed, old_held_out)
