@@ -147,7 +147,7 @@ def main() -> None:
 
 def compare(work: Path, options: argparse.Namespace) -> Iterator[Record]:
     """Yield what is measured of the champion, and of each method by both kinds of verdicts."""
-    team = begin(work, options)
+    team = begin(work, options.start_rows, options.judged, options.conversations)
     champion = work / "runs" / "champion" / "adapter"
     measured = measure(team, "champion", champion)
     yield {"way": "champion", "conversations": options.conversations} | measured
@@ -158,11 +158,13 @@ def compare(work: Path, options: argparse.Namespace) -> Iterator[Record]:
                 yield {"conversations": options.conversations} | line
 
 
-def begin(folder: Path, options: argparse.Namespace) -> Team:
-    """Train a champion, let it write a night, and make data of what agents say of it."""
-    judged = options.judged
-    wanted = options.start_rows + VALIDATION + judged + NEWEST
-    records = list(with_number(generate(3 * wanted, options.conversations, "train")))[:wanted]
+def begin(folder: Path, start_rows: int, judged: int, conversations: int) -> Team:
+    """Train a champion, let it write a night, and make data of what agents say of it.
+
+    `conversations` is the seed that generates them.
+    """
+    wanted = start_rows + VALIDATION + judged + NEWEST
+    records = list(with_number(generate(3 * wanted, conversations, "train")))[:wanted]
     assert len(records) == wanted, "too few conversations have a number"
     validation, rest = records[:VALIDATION], records[VALIDATION:]
     night, rest = rest[: judged + NEWEST], rest[judged + NEWEST :]

@@ -11,14 +11,14 @@ from benchmarks.feedback_methods import AS_GIVEN, SHUFFLED, WAYS, begin, challen
 from job.evaluation.bootstrap import wilson
 
 pytestmark = [pytest.mark.quality, pytest.mark.timeout(1800)]
-ROWS, JUDGED = 2000, 200
+ROWS, JUDGED, CONVERSATIONS = 2000, 200, 77
 
 
 def test_agents_verdicts_make_a_champion_and_shuffled_ones_none(
     tmp_path: Path, places: Path
 ) -> None:
     """A challenger that learned from edits passes its gate. With a coin's edits it does not."""
-    team = begin(tmp_path, ROWS, JUDGED)
+    team = begin(tmp_path, ROWS, JUDGED, CONVERSATIONS)
     before = measure(team, "champion", tmp_path / "runs" / "champion" / "adapter")
     given = challenge(team, WAYS[0], AS_GIVEN)
     shuffled = challenge(team, WAYS[0], SHUFFLED)
