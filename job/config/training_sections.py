@@ -93,9 +93,8 @@ class TrainingSection(Section):
         "rows, a pass has as many as need no more memory. Where memory runs out, a single process "
         "makes smaller passes of the same step by itself. auto gives a step as many rows as 4 "
         "does. On a GPU, its passes have as many rows as take the least time within the free "
-        "memory, if "
-        "activation_checkpointing is auto too, without deterministic and fsdp. No GPU has tried it "
-        "yet.",
+        "memory, if activation_checkpointing is auto too, without deterministic and fsdp. No GPU "
+        "has tried it yet.",
     )
     gradient_accumulation_steps: int = Field(
         4,

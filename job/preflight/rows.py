@@ -68,8 +68,11 @@ def rows_checks(
             return checks, None
         facts = batches.steps.facts
         of_run = Steps(facts["steps"], facts["steps_per_epoch"])
-        lengths = _lengths_of_pairs if shares_prompts else _lengths
-        return checks, replace(lengths(splits, of_run, config), identity=identity)
+        if shares_prompts:
+            lengths = _lengths_of_pairs(splits, of_run)
+        else:
+            lengths = _lengths(splits, of_run, config)
+        return checks, replace(lengths, identity=identity)
 
 
 def _shares_prompts(config: TrainConfig, splits: Splits, most: int) -> bool:
@@ -80,7 +83,7 @@ def _shares_prompts(config: TrainConfig, splits: Splits, most: int) -> bool:
     return all(max(rows.lengths(shares_prompts=True)) <= most for rows in both)
 
 
-def _lengths_of_pairs(splits: Splits, steps: Steps, _config: TrainConfig) -> Lengths:
+def _lengths_of_pairs(splits: Splits, steps: Steps) -> Lengths:
     """Return the lengths of rows of which each has both summaries of a pair."""
     tokens = {}
     for name, rows in (("train", splits.train), ("validation", splits.validation)):

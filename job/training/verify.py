@@ -1,10 +1,10 @@
 """Verify the written adapter before anything of it is visible.
 
 A fresh process reloads it as a stranger would, and its summaries are compared with those scored; of
-a reward model, its scores with those that recap computed. An
-adapter that cannot be loaded or answers otherwise is not published: its files go to a folder
-without a manifest, which nothing reads. Where this machine is the reason, as its memory, nothing is
-known of the adapter: it is published and says so.
+a reward model, its scores with those that recap computed. An adapter that cannot be loaded or
+answers otherwise is not published: its files go to a folder without a manifest, which nothing
+reads. Where this machine is the reason, as its memory, nothing is known of the adapter: it is
+published and says so.
 """
 
 import json
