@@ -2,11 +2,14 @@
 
 Teams are drawn at random (`tests.watch.streams`). False alarms are of streams without a change,
 whose nights vary in ten ways; delays and causes are of planted changes. Writes the tables of
-docs/watching.md.
+docs/watching.md, all of them without `--tables`:
+
+    python -m benchmarks.watch_streams --tables causes
 """
 
+import argparse
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -52,7 +55,6 @@ CHANGES = {
 }
 STARTS = {28: "four weeks", 56: "eight weeks"}
 PLANTED_CAUSES = {"characters": 0.9, "invented_numbers": 2.0}
-CAUSE_TEAMS = 40
 CAUSES = ("data", "model", "measurement")
 ANCHORS = {
     "anchors that agree": AS_A_TEAM,
@@ -145,7 +147,7 @@ def _delays(found: Sequence[float | None]) -> str:
     return f"{text}; {never} of {len(delays)} never" if never else text
 
 
-def cause_table(teams: int = CAUSE_TEAMS) -> Iterator[str]:
+def cause_table(teams: int = STREAMS) -> Iterator[str]:
     """Yield the table of causes that were named right on the day of the alarm."""
     yield f"| planted | what changed | {' | '.join(ANCHORS)} |"
     yield "|---|---|---:|---:|"
@@ -175,15 +177,17 @@ def page_with(text: str, tables: Mapping[str, Sequence[str]]) -> str:
     return text
 
 
-def main() -> None:
-    """Measure, and write the tables into the page."""
-    tables = {
-        "false": list(false_table()),
-        "delays": list(delay_table()),
-        "causes": list(cause_table()),
-    }
+def main(names: Iterable[str]) -> None:
+    """Measure, and write the tables of these names into the page."""
+    tables = {name: list(TABLES[name]()) for name in names}
     PAGE.write_text(page_with(PAGE.read_text("utf-8"), tables), encoding="utf-8")
 
 
+TABLES = {"false": false_table, "delays": delay_table, "causes": cause_table}
+
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    main(parser.parse_args().tables)

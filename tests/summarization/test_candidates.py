@@ -135,6 +135,23 @@ def test_a_manifest_says_what_the_candidates_were_worth(night, tmp_path):
     assert counts["records"] == RECORDS + 2 == counts["summaries"] + sum(counts["rejects"].values())
 
 
+def test_the_quality_of_a_night_is_that_of_the_chosen_summaries(night, tmp_path):
+    run(night())
+    lines = lines_of(tmp_path / "out").values()
+    figures = manifest_of(tmp_path / "out")["quality"]["figures"]
+    chosen = [len(line["summary"]) for line in lines]
+    cut = [line["finish_reason"] == "length" for line in lines]
+    assert figures["characters"]["records"] == len(lines)
+    assert figures["characters"]["mean"] == pytest.approx(sum(chosen) / len(chosen), abs=1e-3)
+    assert figures["cut"]["mean"] == pytest.approx(sum(cut) / len(cut), abs=1e-3)
+    assert figures["empty"]["mean"] == 0, "an empty candidate is not written"
+    run(night(1, output=f"{tmp_path}/first"))
+    first = manifest_of(tmp_path / "first")["quality"]["figures"]
+    assert first["empty"]["mean"] > 0
+    assert first["characters"]["mean"] < figures["characters"]["mean"]
+    assert first["turns"] == figures["turns"]
+
+
 @pytest.mark.parametrize(("shards", "then"), [(1, 3), (3, 2)])
 def test_stops_shards_and_chunks_change_no_choice(night, tmp_path, shards, then):
     run(night(output=f"{tmp_path}/whole", chunks={"records": 50}))

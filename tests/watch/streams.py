@@ -25,12 +25,16 @@ SPREAD = 0.45
 ANCHOR_RECORDS = 200
 OF_ALL = ("characters", "cut", "rejected")  # figures of all records; others are of a sample
 RECORDS_PER_SAMPLED = 10
+STATES = ("old", "new", "newest")  # of weights and code, by the changes of them so far
 LATE = 40  # number of the night with which a new version's figures begin
 
 
 @dataclass(frozen=True)
 class Plant:
-    """A change from a night on: of one figure by a factor, for one cause."""
+    """A change from a night on: of one figure by a factor, for one cause.
+
+    The cause `judge` is another model that measures the figure: the code is the same.
+    """
 
     figure: str
     factor: float
@@ -84,21 +88,20 @@ class Team:
         levels = self._random.normal(0.0, habits.weekday_spread, (len(FIGURES), 7))
         self._weekdays = dict(zip([figure.name for figure in FIGURES], levels, strict=True))
 
-    def nights(self, count: int, plant: Plant | None = None) -> list[WatchedNight]:
+    def nights(self, count: int, *plants: Plant) -> list[WatchedNight]:
         """Return so many nights, one a day but for those that are missing."""
         waves = self._waves(count)
         found = []
         for number in range(count):
             is_closed = day(number).weekday() >= 5 and not self._habits.works_weekends
             if not is_closed and self._random.random() >= self._habits.missing:
-                found.append(self._night(number, plant, waves[number]))
+                found.append(self._night(number, plants, waves[number]))
         return found
 
-    def anchors(self, count: int, plant: Plant | None = None) -> list[WatchedNight]:
+    def anchors(self, count: int, *plants: Plant) -> list[WatchedNight]:
         """Return an anchor for each week of so many nights: a change of data does not move it."""
-        if plant is not None and plant.cause == "data":
-            plant = None
-        return [self._anchor(number, plant) for number in range(3, count, 7)]
+        moving = [plant for plant in plants if plant.cause != "data"]
+        return [self._anchor(number, moving) for number in range(3, count, 7)]
 
     def _waves(self, count: int) -> NDArray[np.float64]:
         """Return a standard normal number for each night and figure, correlated as the habits."""
@@ -111,7 +114,9 @@ class Team:
             waves[number] = habits.neighbors * waves[number - 1] + fresh
         return waves
 
-    def _night(self, number: int, plant: Plant | None, waves: NDArray[np.float64]) -> WatchedNight:
+    def _night(
+        self, number: int, plants: Sequence[Plant], waves: NDArray[np.float64]
+    ) -> WatchedNight:
         habits = self._habits
         few, many = habits.records
         records = round(math.exp(self._random.uniform(math.log(few), math.log(many))))
@@ -122,7 +127,7 @@ class Team:
         for figure, wave in zip(self._figures, waves, strict=True):
             if figure.name in habits.late and number < LATE:
                 continue
-            level = _level(figure, number, plant, habits.share)
+            level = _level(figure, number, plants, habits.share)
             if figure.name in habits.constant:
                 figures[figure.name] = Measured(records, 0.0 if figure.is_share else level, 0.0)
                 continue
@@ -130,17 +135,17 @@ class Team:
             level *= math.exp(spread * wave)
             factor = RECORDS_PER_SAMPLED if figure.name in OF_ALL else 1
             figures[figure.name] = self._measured(figure, level, factor * records)
-        return _watched(number, records, figures, plant, outputs=f"night {number}")
+        return _watched(number, records, figures, plants, outputs=f"night {number}")
 
-    def _anchor(self, number: int, plant: Plant | None) -> WatchedNight:
+    def _anchor(self, number: int, plants: Sequence[Plant]) -> WatchedNight:
         figures = {}
         for figure in self._figures:
-            level = _level(figure, number, plant, self._habits.share)
+            level = _level(figure, number, plants, self._habits.share)
             measured = Measured(ANCHOR_RECORDS, level, 0.1 * level)
             if self._habits.anchors_vary:
                 measured = self._measured(figure, level, ANCHOR_RECORDS)
             figures[figure.name] = measured
-        return _watched(number, ANCHOR_RECORDS, figures, plant, outputs="")
+        return _watched(number, ANCHOR_RECORDS, figures, plants, outputs="")
 
     def _measured(self, figure: Figure, level: float, records: int) -> Measured:
         if figure.is_share:
@@ -151,10 +156,11 @@ class Team:
         return Measured(records, mean, spread)
 
 
-def _level(figure: Figure, number: int, plant: Plant | None, share: float) -> float:
+def _level(figure: Figure, number: int, plants: Sequence[Plant], share: float) -> float:
     level = share if figure.is_share else LEVELS.get(figure.name, 2.0)
-    if plant is not None and plant.figure == figure.name and number >= plant.at:
-        level *= plant.factor
+    for plant in plants:
+        if plant.figure == figure.name and number >= plant.at:
+            level *= plant.factor
     return level
 
 
@@ -162,20 +168,23 @@ def _watched(
     number: int,
     records: int,
     figures: dict[str, Measured],
-    plant: Plant | None,
+    plants: Sequence[Plant],
     outputs: str,
 ) -> WatchedNight:
-    cause = plant.cause if plant is not None and number >= plant.at else ""
-    serving = "new" if cause == "model" else "old"
+    causes = [plant.cause for plant in plants if number >= plant.at]
+    serving = STATES[causes.count("model")]
     return WatchedNight(
         day=day(number),
         uri=f"dt={day(number)}",
         records=records,
         figures=figures,
         serving=serving,
-        measured_by="new" if cause == "measurement" else "old",
+        measured_by=STATES[causes.count("measurement")],
         input="anchor",
         outputs=outputs or serving,
+        judges={
+            plant.figure: STATES[number >= plant.at] for plant in plants if plant.cause == "judge"
+        },
     )
 
 
