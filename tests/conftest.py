@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from job.cli import run
+from job.model.libraries import importing
 from job.telemetry import LOGGER
 from tests.chromium import Tab, open_chromium
 from tests.command_line import Ended, Recap
@@ -41,6 +42,13 @@ VARIABLES_OF_OTHER_SERVICES = (
     "HTTPS_PROXY",
     "ALL_PROXY",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among libraries and tests, which are millions of objects that stay."""
+    with importing():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

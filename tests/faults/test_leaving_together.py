@@ -110,6 +110,7 @@ def assert_one_run(config: dict[str, Any]) -> None:
     assert "adapter" in published_folders(store_of(config))
 
 
+@pytest.mark.quality
 def test_a_run_beside_another_of_its_name_refuses(trials, proxy, small_on_s3, tmp_path):
     is_refused = threading.Event()
 

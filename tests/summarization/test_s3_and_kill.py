@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from job.storage.folders import verify_folder
@@ -105,6 +106,7 @@ def end_by(sent: signal.Signals, config: Path, out: Path) -> int:
             process.kill()
 
 
+@pytest.mark.quality  # four runs of the command
 def test_a_run_that_is_stopped_or_killed_publishes_nothing(base_folder, tmp_path, places):
     records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
     out = tmp_path / "out"

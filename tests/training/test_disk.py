@@ -34,7 +34,13 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("left", [pytest.param("too little", marks=pytest.mark.faults), "nothing"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param("too little", marks=pytest.mark.faults),
+        pytest.param("nothing", marks=pytest.mark.quality),
+    ],
+)
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
     config, write_config, recap, small_disk, left
 ):

@@ -39,6 +39,7 @@ def dialogs(count: int, first: int = 0) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.quality
 @pytest.mark.usefixtures("places")
 def test_the_classic_recipe_runs_here_by_another_base_alone(s3, base_folder, trials):
     s3.client().create_bucket(Bucket="my-bucket")  # which the recipe names

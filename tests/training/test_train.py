@@ -149,6 +149,7 @@ def _peft_loads(adapter: Path) -> None:
     assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
 
 
+@pytest.mark.quality  # the whole command twice; kills in one process are in tests/faults
 def test_a_preempted_run_ends_like_one_that_was_never_stopped(
     config, write_config, tmp_path, trials
 ):
