@@ -16,7 +16,7 @@ from job.conversations.formats.judged import NAME_ANSWERS
 from job.conversations.read import read_strictly
 from job.conversations.record import Answer, Conversation
 from job.conversations.splits import Overlap, content_digest, find_repeats
-from job.errors import DataError, RecapError, RetryError
+from job.errors import DataError, RecapError, RetryError, naming_key
 from job.evaluation.evaluate import SEED
 from job.evaluation.words import words
 from job.printable import number_of
@@ -83,7 +83,8 @@ def read_held_out_pairs(
 
     Raise DataError for a row that is no pair, MissingError if no file is there.
     """
-    files = list_inputs(as_list(section.input), storage, Selection.of(reading))
+    with naming_key("publish.pairs.input"):
+        files = list_inputs(as_list(section.input), storage, Selection.of(reading))
     conversations = read_pairs(files, reading)
     grouped = group_pairs(conversations)
     leaks = find_repeats(train, grouped.conversations)

@@ -15,7 +15,7 @@ from job.conversations.draft import RecordError
 from job.conversations.read import read_json_lines, read_strictly
 from job.conversations.record import Conversation, Source
 from job.conversations.references import why_missing
-from job.errors import DataError
+from job.errors import DataError, naming_key
 from job.evaluation.evaluate import choose_conversations
 from job.evaluation.result import Kind
 from job.evaluation.systems import System
@@ -45,7 +45,8 @@ def read_input(config: EvaluateConfig) -> Input:
 
     Raise DataError if there are none, or none can be scored.
     """
-    files = list_inputs(as_list(config.input), config.storage, Selection.of(config.data))
+    with naming_key("input"):
+        files = list_inputs(as_list(config.input), config.storage, Selection.of(config.data))
     everything = read_strictly(files, config.data)
     chosen = choose_conversations(everything, config.evaluation.max_conversations)
     missing = [conversation for conversation in everything if not conversation.references]
@@ -64,7 +65,8 @@ def read_train(config: EvaluateConfig) -> list[Conversation] | None:
     """Read the training conversations; None if the config names none."""
     if config.train is None:
         return None
-    files = list_inputs(as_list(config.train), config.storage, Selection.of(config.data))
+    with naming_key("train"):
+        files = list_inputs(as_list(config.train), config.storage, Selection.of(config.data))
     return read_strictly(files, config.data)
 
 
@@ -81,7 +83,7 @@ def read_given(
     They must fit all conversations of the input, also where only some of them are scored.
     """
     assert config.summaries is not None
-    files = _summary_files(config.summaries, config.storage)
+    files = _summary_files("summaries", config.summaries, config.storage)
     return read_summaries(files, config.summaries, everything)
 
 
@@ -97,7 +99,7 @@ def read_others(
     """
     systems = []
     for name, uri in others.items():
-        files = _summary_files(uri, storage)
+        files = _summary_files("evaluation.others", uri, storage)
         given = read_summaries(files, uri, conversations, may_have_more=True)
         systems.append(given_system(name, "other", uri, given, conversations))
     return systems
@@ -158,8 +160,9 @@ def read_summaries(
     return summaries
 
 
-def _summary_files(uri: str, storage: StorageSection) -> list[InputFile]:
-    files = list_inputs([uri], storage, own_outputs=True)
+def _summary_files(key: str, uri: str, storage: StorageSection) -> list[InputFile]:
+    with naming_key(key):
+        files = list_inputs([uri], storage, own_outputs=True)
     # The output of `recap summarize` has rejects and a manifest beside the parts.
     parts = [file for file in files if file.key.startswith("parts/")]
     return parts or files

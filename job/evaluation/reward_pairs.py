@@ -15,12 +15,12 @@ from job.config.data_sections import ReadingSection
 from job.config.scoring_sections import ScoringRewardModelSection, ScoringSection
 from job.config.sections import StorageSection, as_list
 from job.conversations.cleaning import clean
-from job.errors import DamagedError
+from job.errors import DamagedError, naming_key
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from job.evaluation.evaluate import SEED
 from job.evaluation.held_out_pairs import HeldOutPair, HeldOutPairs, group_pairs, read_pairs
 from job.evaluation.metrics.models import MetricModel
-from job.evaluation.metrics.reward import REWARD, loaded_reward_model
+from job.evaluation.metrics.reward import KEY, REWARD, loaded_reward_model
 from job.evaluation.win_rate import means_by_conversation, shown_rate, within
 from job.evaluation.words import length
 from job.inference.reward import RewardModel
@@ -170,7 +170,8 @@ def read_reward_pairs(
     section: ScoringRewardModelSection, reading: ReadingSection, storage: StorageSection
 ) -> HeldOutPairs:
     """Read the pairs that show what a reward model is worth. Raise DataError for others."""
-    files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))
+    with naming_key(f"{KEY}.pairs"):
+        files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))
     return group_pairs(read_pairs(files, reading))
 
 

@@ -203,8 +203,12 @@ class Plan:
         """Return title, verdict, and a paragraph for each check."""
         lines = [self.title, self.verdict(), ""]
         for found, text in self.sections():
-            text = text.replace("\n", "\n" + " " * INDENT)
-            lines.append(f"  {found.mark} {found.name:12}{text}")
+            indent = "\n" + " " * INDENT
+            text = text.replace("\n", indent)
+            head = f"  {found.mark} {found.name}"
+            # A long name has a line of its own.
+            head = head.ljust(INDENT) if len(head) < INDENT else head + indent
+            lines.append(head + text)
         return "\n".join(lines)
 
     def without_example(self) -> "Plan":

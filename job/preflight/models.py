@@ -299,11 +299,11 @@ def _model_checks(
         return [model]
     facts, skeleton = described
     checks = [model, weights_check(small, section, config.storage)]
-    if isinstance(config, SummarizeConfig) or devices.are_named:
-        beside: list[Any] = []
-        if isinstance(config, SummarizeConfig):
-            beside = [partial(bytes_beside, config), bytes_to_score(config)]
-        checks.append(generation_check(skeleton, section, config.generation, devices, *beside))
+    look_at_memory = partial(generation_check, skeleton, section, config.generation, devices)
+    if isinstance(config, SummarizeConfig):
+        checks.append(look_at_memory(partial(bytes_beside, config), bytes_to_score(config)))
+    elif devices.are_named:
+        checks.append(look_at_memory())
     if prompt is not None:
         embeddings = facts.embeddings
         checks.append(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from job.config.commands import EvaluateConfig
 from job.config.scoring_sections import NAMES_OF_SYSTEMS
-from job.errors import ConfigError, DataError, ExitCode, OutputError
+from job.errors import ConfigError, DataError, ExitCode, MissingError, OutputError
 from job.evaluation.floors import CONSTANT, ENDS, HUMAN
 from job.evaluation.result import LEAD
 from job.evaluation.run import run_evaluation
@@ -21,6 +21,7 @@ from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine
 from job.model.champion import find_pointer
 from job.model.fetch import read_adapter
+from job.preflight.evaluating import plan_evaluation
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
 from tests.adapters import publish_adapter
@@ -182,6 +183,23 @@ def test_another_systems_file_must_have_each_scored_conversation(config, tmp_pat
     with pytest.raises(DataError, match=r"5 conversations without a summary: 'c-007'"):
         run_evaluation(config(evaluation={"others": {"hosted": f"{tmp_path}/hosted.jsonl"}}))
     assert files_below(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("named", "key"),
+    [
+        ({"input": "none"}, "input"),
+        ({"train": "none"}, "train"),
+        ({"summaries": "none"}, "summaries"),
+        ({"evaluation": {"others": {"hosted": "none"}}}, "evaluation.others"),
+    ],
+)
+def test_an_evaluation_and_its_plan_name_the_same_key(config, named, key):
+    planned = plan_evaluation(config(**named)).error
+    with pytest.raises(MissingError) as ended:
+        run_evaluation(config(**named))
+    assert str(planned) == str(ended.value)
+    assert str(ended.value).startswith(f"{key}: none: there is no such file")
 
 
 def test_a_conversation_that_cleaning_empties_is_scored_for_nobody(config, tmp_path) -> None:

@@ -202,6 +202,17 @@ def test_a_cause_that_several_checks_share_is_told_once():
     assert lines[5].endswith(str(other))
 
 
+def test_a_name_as_long_as_its_column_has_a_line_of_its_own():
+    checks = [Check("faithfulness", "not there"), Check("labels", "8 labels")]
+    lines = Plan("title", checks, "", "r").findings().splitlines()
+    assert [line.split() for line in lines[3:]] == [
+        ["✓", "faithfulness"],
+        ["not", "there"],
+        ["✓", "labels", "8", "labels"],
+    ]
+    assert lines[4].index("not") == lines[5].index("8")
+
+
 def failing(*errors):
     return [Check(str(error).split(":")[0].split(".")[-1], str(error), error) for error in errors]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from job.config.scoring_sections import MetricModelSection, ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
+from job.errors import naming_key
 from job.evaluation.metrics.bertscore import BERTSCORE
 from job.evaluation.metrics.faithfulness import FAITHFULNESS, check_classifier, measure_labels
 from job.evaluation.metrics.labels import read_labels
@@ -58,7 +59,9 @@ def compare_with_labels(
     uri = options.faithfulness_labels
     assert uri is not None, "no labels to compare with"
     model = models[FAITHFULNESS.name]
-    labels = read_labels(list_inputs([uri], storage), uri, conversations)
+    with naming_key("evaluation.faithfulness_labels"):
+        files = list_inputs([uri], storage)
+    labels = read_labels(files, uri, conversations)
     agreement = measure_labels(labels, model, options.bootstrap_samples, seed)
     event(f"faithfulness: {agreement.sentence()}")
     return models | {FAITHFULNESS.name: replace(model, agreement=agreement)}
