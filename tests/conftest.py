@@ -19,6 +19,7 @@ import pytest
 
 from job.cli import run
 from job.model.libraries import importing
+from job.storage.aws_session import new_session
 from job.telemetry import LOGGER
 from tests.chromium import Tab, open_chromium
 from tests.command_line import Ended, Recap
@@ -86,7 +87,8 @@ class S3:
         """Return a client of boto3, for operations that recap does not do."""
         import boto3
 
-        return boto3.session.Session().client("s3", endpoint_url=self.endpoint)
+        session = boto3.session.Session(botocore_session=new_session())
+        return session.client("s3", endpoint_url=self.endpoint)
 
 
 @pytest.fixture(scope="session")

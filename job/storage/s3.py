@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +22,7 @@ from job.errors import (
     RetryError,
 )
 from job.storage.atomic import new_file, reading, writing
+from job.storage.aws_session import new_session
 from job.storage.keys import below, check_key, relative_to, split_s3
 from job.storage.s3_errors import (
     Target,
@@ -341,7 +341,7 @@ class S3Store:
             try:
                 session = boto3.session.Session(
                     region_name=self._options.region,
-                    botocore_session=_session(),
+                    botocore_session=new_session(),
                 )
                 return session.client("s3", endpoint_url=self._options.endpoint_url, config=config)
             except ValueError as error:
@@ -361,26 +361,6 @@ class S3Store:
             # ignores endpoint_url (docs/decisions/0041-one-client-moves-files-to-s3.md).
             preferred_transfer_client="classic",
         )
-
-
-def _session() -> Any:
-    """Return a new session, which finds its credentials anew."""
-    import botocore.session
-
-    session = botocore.session.Session()
-    session.register_component("data_loader", _descriptions())
-    return session
-
-
-@cache
-def _descriptions() -> Any:
-    """Return the loader of AWS's service descriptions, shared by all sessions.
-
-    A session of its own reads them again, which takes a fifth of a second for each store.
-    """
-    from botocore.loaders import create_loader
-
-    return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 def _changed(uri: str) -> ChangedError:

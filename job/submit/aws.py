@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from job.errors import ConfigError, ForbiddenError, RecapError, RetryError
+from job.storage.aws_session import new_session
 from job.storage.s3_errors import without_login
 
 MAX_ATTEMPTS = 5
@@ -39,10 +40,10 @@ class Aws:
 
     @cached_property
     def _session(self) -> Any:
-        """One session for all clients: it reads each service's description once."""
+        """One session for all clients."""
         import boto3
 
-        return boto3.session.Session()
+        return boto3.session.Session(botocore_session=new_session())
 
 
 def is_denied(error: Any) -> bool:

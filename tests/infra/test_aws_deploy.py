@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
+from job.storage.aws_session import new_session
 from tests.infra import stack
 from tests.infra.scripts import load_script
 
@@ -51,7 +52,7 @@ deploy, push = load_script(FOLDER / "deploy.py"), load_script(FOLDER / "push.py"
 
 @pytest.fixture
 def session(s3):
-    return boto3.session.Session()
+    return boto3.session.Session(botocore_session=new_session())
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
+from job.storage.aws_session import new_session
 from tests.infra import stack
 from tests.infra.requests import requests_of
 from tests.infra.scripts import load_script
@@ -20,7 +21,7 @@ evaluations = load_script(FOLDER / "evaluations.py")
 
 @pytest.fixture
 def session(s3):
-    return boto3.session.Session()
+    return boto3.session.Session(botocore_session=new_session())
 
 
 @pytest.fixture

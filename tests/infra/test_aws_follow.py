@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from job.errors import ExitCode
+from job.storage.aws_session import new_session
 from tests.infra import stack
 from tests.infra.eventbridge import TaskFailed, execute, is_matched, message
 from tests.infra.requests import requests_of
@@ -321,7 +322,7 @@ def test_feedback_reads_what_it_joins_and_writes_where_trainings_read():
 
 @pytest.fixture
 def session(s3):
-    return boto3.session.Session()
+    return boto3.session.Session(botocore_session=new_session())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from job.config.document import ConfigText
 from job.config.load import load_config
+from job.storage.aws_session import new_session
 from tests.infra import stack
 from tests.infra.roles import BUCKET, Role, recap
 from tests.infra.submit_check import (
@@ -130,7 +131,7 @@ def test_only_what_a_check_made_can_be_removed(monkeypatch, capsys):
 
 @pytest.fixture
 def session(s3):
-    return boto3.session.Session()
+    return boto3.session.Session(botocore_session=new_session())
 
 
 @pytest.fixture
