@@ -15,10 +15,10 @@ def load(libraries: Sequence[str]) -> None:
         importlib.import_module(name)
     import boto3
 
-    from job.storage.s3 import _session
+    from job.storage.aws_session import new_session
 
     session = boto3.session.Session(
-        "no", "account", region_name="us-east-1", botocore_session=_session()
+        "no", "account", region_name="us-east-1", botocore_session=new_session()
     )
     session.client("s3")
     gc.freeze()
