@@ -14,8 +14,10 @@ pytestmark = [pytest.mark.quality, pytest.mark.timeout(1800)]
 ROWS, JUDGED, CONVERSATIONS = 2000, 200, 77
 
 
-def test_agents_would_keep_what_learned_from_their_verdicts(tmp_path: Path, places: Path) -> None:
-    """A challenger that learned from edits wins the held-out pairs. With a coin's it does not."""
+def test_agents_verdicts_make_a_champion_and_shuffled_ones_none(
+    tmp_path: Path, places: Path
+) -> None:
+    """A challenger that learned from edits passes its gate. With a coin's edits it does not."""
     team = begin(tmp_path, ROWS, JUDGED, CONVERSATIONS)
     before = measure(team, "champion", tmp_path / "runs" / "champion" / "adapter")
     given = challenge(team, WAYS[0], AS_GIVEN)
@@ -25,7 +27,6 @@ def test_agents_would_keep_what_learned_from_their_verdicts(tmp_path: Path, plac
     of = before["of"]
     assert wilson(given["greeted"], of).high < wilson(before["greeted"], of).low
     assert wilson(given["named"], of).low > wilson(before["named"], of).high
-    # Whether it is no worse in all else varies with how the champion's training was rounded.
-    assert not {"win rate", "agreement"} & set(given["failed"]), given
+    assert given["passes"], given
     assert not shuffled["passes"]
     assert "win rate" in shuffled["failed"]
