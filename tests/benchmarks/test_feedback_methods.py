@@ -10,10 +10,10 @@ COUNT = 60
 LIKED = "A flight is late. The reference is AX1003."
 
 
-def record(domain: str = "airline") -> dict:
+def record(name: str = "c") -> dict:
     """Return a conversation whose customer gives one number."""
     turns = [{"role": "customer", "text": "It is about AX1003."}]
-    return {"turns": turns, "summaries": ["A flight is late."], "metadata": {"domain": domain}}
+    return {"id": name, "turns": turns, "summaries": ["A flight is late."]}
 
 
 def line(summary: str) -> dict:
@@ -22,8 +22,9 @@ def line(summary: str) -> dict:
 
 
 def test_the_champion_learns_two_habits():
-    assert habit(record("airline")) == LIKED
-    assert habit(record("bank")) == GREETING + "A flight is late."
+    texts = [habit(record(f"c-{number}")) for number in range(COUNT)]
+    assert set(texts) == {LIKED, GREETING + "A flight is late."}
+    assert 40 <= texts.count(GREETING + "A flight is late.") <= 56
 
 
 def test_agents_leave_a_summary_alone_that_names_the_number():
@@ -81,3 +82,12 @@ def test_the_table_has_an_interval_for_each_figure():
     assert table([line])[-1] == wanted
     champion = table([measured | {"way": "champion"}])[-1]
     assert champion == f"| 77 |  | champion |  |  |  | {cells} |  |  |  |"
+
+
+def test_a_file_that_has_its_rows_stays_as_it_is(tmp_path: Path):
+    write(tmp_path / "night.jsonl", [record()])
+    before = (tmp_path / "night.jsonl").stat().st_mtime_ns
+    write(tmp_path / "night.jsonl", [record()])
+    assert (tmp_path / "night.jsonl").stat().st_mtime_ns == before
+    write(tmp_path / "night.jsonl", [record("d")])
+    assert read(tmp_path / "night.jsonl") == [record("d")]
