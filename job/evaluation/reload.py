@@ -7,10 +7,10 @@ equal where both were computed alike. Another engine, dtype or shape of a batch 
 and there, after which a text goes on otherwise: then it counts how many tokens of the scored
 summaries the reloaded model expects, and how the base without the adapter compares.
 
-Of a reward model, its scores of a few summaries are compared: both were computed alike, so that
-they differ by rounding alone. In 16 bits, rounding may change them as much as the adapter does. So
-the base with the head, but without the adapter, is asked as well: where the scores are the same
-without the adapter, it was lost.
+Of a reward model, its weights in memory are compared by a digest (`job.training.verify`), and its
+scores of a few summaries: both were computed alike, so that they differ by rounding alone. In 16
+bits, rounding may change them as much as the adapter does. So the base with the head, but without
+the adapter, is asked as well: where the scores are the same without the adapter, it was lost.
 """
 
 import math

@@ -7,6 +7,7 @@ request.
 """
 
 import gc
+import hashlib
 import json
 import math
 import os
@@ -53,12 +54,14 @@ def _end_with_parent() -> None:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Load what the request names, and return the fields of a `PlainAnswer`."""
     model = load(request)
-    found = {
+    found: dict[str, Any] = {
         "versions": _versions(request),
         "readings": _readings(request),
         "answers": _answers(model, request),
     }
     if request["adapter"] and request["texts"]:
+        if request["auto_class"] == SCORES:
+            found["adapter"] = digest_of_adapter(model, _dtype(request))
         disable_adapter(model)
         found["answers_of_base"] = _answers(model, request)
     return found
@@ -105,7 +108,7 @@ def load(request: dict[str, Any]) -> Any:
     import torch
     import transformers
 
-    dtype = getattr(torch, request["dtype"])
+    dtype = _dtype(request)
     arguments: dict[str, Any] = {}
     if request["quantization"] in ("nf4", "nf4-double"):
         arguments["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -131,6 +134,12 @@ def load(request: dict[str, Any]) -> Any:
     return model.eval()
 
 
+def _dtype(request: dict[str, Any]) -> Any:
+    import torch
+
+    return getattr(torch, request["dtype"])
+
+
 def attach(model: Any, adapter: str) -> Any:
     """Put the adapter on its base. Raise ValueError if weights are missing: peft only warns."""
     from peft import PeftModel
@@ -141,6 +150,27 @@ def attach(model: Any, adapter: str) -> Any:
             return PeftModel.from_pretrained(model, adapter)
         except UserWarning as warning:
             raise ValueError(str(warning)) from warning
+
+
+def digest_of_adapter(model: Any, dtype: Any, name: str = "default") -> str:
+    """Return a digest of an adapter in memory: its tensors as numbers of `dtype`, and its scales.
+
+    recap digests what it has scored with by the same function. `dtype` is what both compute in.
+    """
+    import torch
+    from peft import get_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
+
+    digest = hashlib.sha256()
+    tensors = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    for key in sorted(tensors):
+        numbers = tensors[key].detach().to("cpu", dtype).to(torch.float32)
+        digest.update(f"{key} {list(numbers.shape)}\n".encode())
+        digest.update(numbers.contiguous().numpy().tobytes())
+    for key, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            digest.update(f"{key} {module.scaling.get(name)}\n".encode())
+    return digest.hexdigest()
 
 
 def disable_adapter(model: Any) -> None:

@@ -79,13 +79,15 @@ class PlainAnswer:
     """The answers of a fresh process, and those of the base without the adapter.
 
     The latter are there only if there is an adapter, and texts. `readings` are by the
-    tokenizer beside the adapter, or beside the base without one.
+    tokenizer beside the adapter, or beside the base without one. `adapter` is a digest of the
+    weights of a reward model in memory.
     """
 
     versions: dict[str, str]
     readings: Readings
     answers: Answers
     answers_of_base: Answers | None = None
+    adapter: str = ""
 
 
 class PlainLoadError(Exception):
@@ -154,6 +156,7 @@ class PlainProcess:
             Readings(**found["readings"]),
             Answers(**found["answers"]),
             Answers(**found["answers_of_base"]) if "answers_of_base" in found else None,
+            found.get("adapter", ""),
         )
 
     def _run(self, request: bytes) -> int:

@@ -37,11 +37,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """A few prompts as ids, each with a summary, end token included, and recap's score of both."""
+    """A few prompts as ids, each with a summary, end token included, and recap's score of both.
+
+    `adapter` is a digest of the weights that scored them.
+    """
 
     prompts: list[list[int]]
     texts: list[list[int]]
     scores: list[float]
+    adapter: str
 
 
 def plain_model(

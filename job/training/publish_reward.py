@@ -20,6 +20,7 @@ from job.evaluation.reward_pairs import RewardOnPairs, judge_on_pairs
 from job.evaluation.worth import Worth
 from job.inference.open import model_on_disk
 from job.inference.reward import RewardModel, reward_model_of
+from job.model.attach import REWARD_MODEL
 from job.model.champion import RELOAD
 from job.model.kinds import ROW_TOKENS_KEY
 from job.model.load import compute_dtype, context_tokens, free_memory, load_base
@@ -29,6 +30,7 @@ from job.storage.folders import publish_folder
 from job.telemetry import event, heartbeat, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.card_facts import gather_facts
+from job.training.plain_load import digest_of_adapter
 from job.training.plain_question import ScoredRows
 from job.training.prepare import Run
 from job.training.publish import (
@@ -123,15 +125,16 @@ def _score(run: Run, folder: Path) -> _Scored:
     )
     on_disk = model_on_disk(run.base, folder, None, section)
     base = load_base(run.base, section).eval()
-    model = reward_model_of(base, on_disk, _row_tokens(run), compute_dtype(section.dtype))
+    dtype = compute_dtype(section.dtype)
+    model = reward_model_of(base, on_disk, _row_tokens(run), dtype)
     pairs = judging_pairs(run)
     found = judge_on_pairs(model, pairs, config.evaluation.bootstrap_samples)
     found = replace(found, has_chosen=is_chosen_by_its_pairs(config))
-    return _Scored(found, _score_some(model, pairs))
+    return _Scored(found, _score_some(model, pairs, dtype))
 
 
-def _score_some(model: RewardModel, pairs: HeldOutPairs) -> ScoredRows:
-    """Return both rows of a few short pairs, with their scores."""
+def _score_some(model: RewardModel, pairs: HeldOutPairs, dtype: Any) -> ScoredRows:
+    """Return both rows of a few short pairs, with their scores, computed in `dtype`."""
     prompts: list[list[int]] = []
     texts: list[list[int]] = []
     encoded = []
@@ -144,7 +147,8 @@ def _score_some(model: RewardModel, pairs: HeldOutPairs) -> ScoredRows:
     for each in encoded[:PAIRS_TO_COMPARE]:
         prompts += [each.prompt_ids] * len(each.answers)
         texts += each.answers
-    return ScoredRows(prompts, texts, model.score(prompts, texts))
+    adapter = digest_of_adapter(model.model, dtype, REWARD_MODEL)
+    return ScoredRows(prompts, texts, model.score(prompts, texts), adapter)
 
 
 def judging_pairs(run: Run) -> HeldOutPairs:

@@ -44,6 +44,7 @@ from job.training.prepare import Run
 
 SUMMARIES = 5  # to compare: loading costs more than to generate them
 OTHER_TOKENIZER = "its tokenizer does not read the prompts as that of the training does"
+OTHER_WEIGHTS = "the weights of its adapter are not those that recap scored with"
 UNKNOWN_BASE = Reload("not verified", why="run.json does not say any more how the base was loaded")
 # As experts, which recap packs and transformers leaves as they are.
 OTHER_IN_4_BITS = "transformers alone holds other weights of the base in 4 bits than recap does"
@@ -162,12 +163,14 @@ def _reload_reward_model(
     if attempt.weights_in_memory is None:
         return UNKNOWN_BASE
     model = plain_reward_model(attempt, adapter)
-    asked = rows or ScoredRows([], [], [])
+    asked = rows or ScoredRows([], [], [], "")
     answer = _ask(run, model, make_question(run, asked.prompts, asked.texts), process)
     if isinstance(answer, Reload):
         return answer
     if answer.answers_of_base is None:
         return Reload("not compared", versions=answer.versions, why="no summary was scored")
+    if answer.adapter != asked.adapter:
+        return Reload("different", versions=answer.versions, why=OTHER_WEIGHTS)
     in_4_bits = attempt.weights_in_memory.share.four_bit
     if model.quantization.startswith("nf4") and answer.answers.four_bit != in_4_bits:
         return Reload("not compared", versions=answer.versions, why=OTHER_IN_4_BITS)

@@ -81,6 +81,7 @@ def test_plain_libraries_score_as_recap_does(entry, tmp_path):
         "max_new_tokens": 1,
     }
     answer = plain_load.answer(request)
+    assert answer["adapter"] == plain_load.digest_of_adapter(tuned, torch.float32)
     found, of_base = answer["answers"], answer["answers_of_base"]
     if found["four_bit"] == weights.share.four_bit:
         judged = judge_scores(scores, found["scores"], of_base["scores"], "float32", {})

@@ -176,7 +176,27 @@ def test_a_reward_model_is_reloaded_before_it_is_published(attempt: CurrentAttem
     assert found.state == "not compared"
 
 
-def test_a_lost_adapter_is_found_in_16_bits(config: dict[str, Any], tmp_path: Path):
+def lost(folder: Path) -> None:
+    weights = load_file(folder / ADAPTER_WEIGHTS)
+    weights = {name: weights[name] * (0 if "lora_B" in name else 1) for name in weights}
+    save_file(weights, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+
+
+def hardly_other(folder: Path) -> None:
+    """Change one tensor by less than rounding changes the scores."""
+    weights = load_file(folder / ADAPTER_WEIGHTS)
+    (name, *_) = (name for name in weights if "lora_B" in name)
+    weights[name] *= 1.01
+    save_file(weights, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+
+
+def other_scale(folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["lora_alpha"] *= 1.01
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def test_another_adapter_is_found_in_16_bits(config: dict[str, Any], tmp_path: Path):
     config["model"] |= {"dtype": "bfloat16"}
     attempt = write_random(config | {"publish": {"verify": True}}, tmp_path)
     run = attempt.run
@@ -187,11 +207,12 @@ def test_a_lost_adapter_is_found_in_16_bits(config: dict[str, Any], tmp_path: Pa
     assert found is not None
     assert found.state in ("same", "close")
 
-    weights = load_file(folder / ADAPTER_WEIGHTS)
-    weights = {name: weights[name] * (0 if "lora_B" in name else 1) for name in weights}
-    save_file(weights, folder / ADAPTER_WEIGHTS, {"format": "pt"})
-    with pytest.raises(ReloadError, match="the adapter is not published"):
-        verify_reward_model(attempt, folder, rows, process)
+    for damage in (lost, hardly_other, other_scale):
+        damaged = tmp_path / damage.__name__
+        shutil.copytree(folder, damaged)
+        damage(damaged)
+        with pytest.raises(ReloadError, match="the weights of its adapter are not those"):
+            verify_reward_model(attempt, damaged, rows, process)
 
 
 @pytest.mark.parametrize(
