@@ -60,6 +60,15 @@ class RealRun:
                 break
         return self.end(process)
 
+    def interrupt_at(self, message: str, number: signal.Signals) -> int:
+        """Send a signal to the command once the log has the message; return its exit code."""
+        process = self.start()
+        for line in process.stderr:  # type: ignore[union-attr]
+            if message in line:
+                process.send_signal(number)
+                break
+        return self.end(process)
+
     def end(self, process: "subprocess.Popen[str]") -> int:
         """Wait for the end and return the exit code; raise if a descendant lives on for 20 s."""
         _, self.log = process.communicate()

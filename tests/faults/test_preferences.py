@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load as load_weights
 
-from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.errors import ExitCode
-from job.inference.open import fetch_with_adapter, load
-from job.inference.transformers_engine import TransformersEngine
 from job.storage.store import Store
 from tests.adapters import publish_adapter
 from tests.faults.real import RealRun
 from tests.faults.trials import (
+    STEP,
     WEIGHTS,
     TrialRun,
     Trials,
@@ -29,12 +28,31 @@ from tests.faults.trials import (
 )
 from tests.training.conftest import judged_records, write_jsonl
 
-pytestmark = pytest.mark.faults
-Case = tuple[bool, int, signal.Signals]  # starts from an adapter, processes, how it is stopped
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+REFERENCE = "log-probabilities under the model that the training starts from"  # in a log
+CLASSES = {"dpo": "PairTrainer", "kto": "ThumbTrainer"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training, and how it is interrupted: SIGKILL hits one process, SIGTERM the command."""
+
+    method: str
+    number: signal.Signals
+    starts: bool = False  # from an adapter
+    processes: int = 1
+    apart: bool = False  # each summary of a pair is a sequence
+
+    @property
+    def name(self) -> str:
+        """The case in one word."""
+        parts = [self.method, "starts"] if self.starts else [self.method]
+        parts += ["apart"] * self.apart
+        return "-".join([*parts, str(self.processes), self.number.name])
 
 
 @pytest.fixture
-def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
+def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path, trials: Trials) -> Any:
     """Return a function that makes the config of a run of six steps, from an adapter or none."""
 
     def make(method: str, starts: bool, processes: int) -> dict[str, Any]:
@@ -52,11 +70,16 @@ def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
         if method == "reward":
             del data["test"], config["generation"]
         config["lora"] = small["lora"] | {"dropout": 0}
-        if starts:
+        if starts and method == "reward":
+            first = config | {"run": "first", "training": training | {"processes": 1}}
+            TrialRun(first, trials).finish()
+            training["start_from"] = f"{config['output']}/first/adapter"
+        elif starts:
             work = tmp_path / "first"
             work.mkdir()
             publish_adapter(base_folder, work, str(tmp_path / "start"))
             training["start_from"] = str(tmp_path / "start")
+        if starts:
             del config["lora"]
         return config
 
@@ -64,41 +87,100 @@ def config_of(small: dict[str, Any], base_folder: Path, tmp_path: Path) -> Any:
 
 
 CASES = [
-    (False, 1, signal.SIGTERM),
-    (True, 1, signal.SIGKILL),
-    (False, 2, signal.SIGTERM),
-    (True, 2, signal.SIGTERM),
+    *(
+        case
+        for method in ("dpo", "kto")
+        for case in (
+            Case(method, signal.SIGTERM),
+            Case(method, signal.SIGKILL, starts=True),
+            Case(method, signal.SIGTERM, processes=2),
+            Case(method, signal.SIGTERM, starts=True, processes=2),
+            Case(method, signal.SIGKILL, processes=2),
+        )
+    ),
+    Case("dpo", signal.SIGTERM, apart=True),
+    Case("reward", signal.SIGKILL),
+    Case("reward", signal.SIGKILL, starts=True),
+    Case("reward", signal.SIGTERM, processes=2),
 ]
-OF_REWARD = [(False, 1, signal.SIGKILL), (False, 2, signal.SIGTERM)]
 
 
-@pytest.mark.parametrize(
-    ("method", "case"),
-    [
-        *((method, case) for method in ("dpo", "kto") for case in CASES),
-        *(("reward", case) for case in OF_REWARD),
-    ],
-)
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_it_resumes_to_the_same_bytes(
-    trials: Trials, config_of: Any, tmp_path: Path, method: str, case: Case
+    trials: Trials, config_of: Any, tmp_path: Path, case: Case
 ) -> None:
-    starts, processes, number = case
-    config = config_of(method, starts, processes)
-    start = partial(TrialRun, trials=trials)
-    if processes > 1:
-        start = partial(RealRun, folder=tmp_path)
+    config = config_of(case.method, case.starts, case.processes)
+    if case.apart:
+        config["training"]["dpo"] = {"share_prompts": False}
     whole = config | {"run": "whole"}
-    start(whole).finish()
-
-    run = start(config)
-    assert run.interrupt(3, number) in (ExitCode.RETRY, -number), run.log
+    if case.processes == 1:
+        start = partial(TrialRun, trials=trials)
+        start(whole).finish()
+        run = start(config)
+        code = run.interrupt(3, case.number)
+    else:
+        start = partial(RealRun, folder=tmp_path)
+        start(whole).finish()
+        run = start(config)
+        # The second process: the command itself cannot clean up after SIGKILL.
+        trainer = 1 if case.number == signal.SIGKILL else None
+        code = run.interrupt(3, case.number, trainer)
+    assert code in (ExitCode.RETRY, -case.number), run.log
     run.finish()
-    assert len(journal_of(store_of(config))["attempts"]) == 2
-    assert adapter_digest(store_of(config)) == adapter_digest(store_of(whole))
-    assert logged(store_of(config)) == logged(store_of(whole))
+    _, second = journal_of(store_of(config))["attempts"]
+    print(f"\n{case.name}: went on from step {second['first_step']}")
+    if case.number == signal.SIGTERM:
+        assert second["first_step"] >= 3, "it saved where it stopped"
+    check_same(config, whole)
+    for each in (config, whole):
+        is_shared = not case.apart if case.method == "dpo" else None
+        assert shares_prompts(store_of(each)) is is_shared
     curve = on_tensorboard(store_of(whole), "train/reward_margin")
     assert len(curve) >= 4, "of six steps, of which one may have thumbs of one kind alone"
     assert on_tensorboard(store_of(config), "train/reward_margin") == curve
+
+
+@pytest.mark.parametrize(("method", "starts"), [("dpo", False), ("dpo", True), ("kto", True)])
+def test_killed_between_the_reference_and_the_first_step_it_ends_the_same(
+    trials: Trials, config_of: Any, method: str, starts: bool
+) -> None:
+    config = config_of(method, starts, 1)
+    whole = config | {"run": "whole"}
+    TrialRun(whole, trials).finish()
+
+    killed = f"job.training.preferences:{CLASSES[method]}.sums_of:kill"
+    code, log = trials.run(config, BROKEN=killed)
+    assert code == -signal.SIGKILL, log
+    assert REFERENCE in log
+    assert not STEP.search(log)
+    TrialRun(config, trials).finish()
+    check_same(config, whole)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_two_processes_stopped_at_the_reference_end_the_same(
+    config_of: Any, tmp_path: Path, method: str
+) -> None:
+    config = config_of(method, True, 2)
+    whole = config | {"run": "whole"}
+    RealRun(whole, tmp_path).finish()
+
+    run = RealRun(config, tmp_path)
+    assert run.interrupt_at(REFERENCE, signal.SIGTERM) == ExitCode.RETRY, run.log
+    run.finish()
+    check_same(config, whole)
+
+
+def check_same(config: dict[str, Any], whole: dict[str, Any]) -> None:
+    """Assert that both runs have the same adapter, in all bytes, and logged the same numbers."""
+    assert adapter_digest(store_of(config)) == adapter_digest(store_of(whole))
+    assert logged(store_of(config)) == logged(store_of(whole))
+
+
+def shares_prompts(store: Store) -> bool | None:
+    """Return what a run reports of its pairs; None if it has none."""
+    found: bool | None = journal_of(store)["facts"]["rows"].get("pairs_share_prompts")
+    return found
 
 
 # Each option is there with one method at least.
@@ -124,20 +206,20 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "options"), OPTIONS)
-def test_with_other_options_it_ends_with_an_adapter_that_serves(
-    trials: Trials, config_of: Any, tmp_path: Path, method: str, options: dict[str, Any]
+def test_with_other_options_others_load_the_adapter_and_answer_as_it_did(
+    trials: Trials, config_of: Any, method: str, options: dict[str, Any]
 ) -> None:
     config = config_of(method, False, 1)
+    config["evaluation"]["max_conversations"] = 2
     for name, section in options.items():
         config[name] = config.get(name, {}) | section
+    config["publish"] = config["publish"] | {"verify": True}
     code, log = trials.run(config)
     assert code == ExitCode.DONE, log
-    section = AdapterModelSection()
-    adapter = f"{config['output']}/{config['run']}/adapter"
-    fetched = fetch_with_adapter(adapter, section, StorageSection(), tmp_path / "cache")
-    engine = TransformersEngine(load(fetched, section), fetched.tokenizer)
-    [answer] = engine.generate([[5, 6, 7]], GenerationSection(max_new_tokens=4))
-    assert answer.output_tokens <= 4
+    reload = journal_of(store_of(config))["facts"]["reload"]
+    assert reload["state"] in ("same", "close"), reload
+    assert reload["compared"] == 2, reload
+    assert shares_prompts(store_of(config)) is (True if method == "dpo" else None)
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
@@ -154,6 +236,7 @@ def test_two_processes_learn_what_one_learns(
             TrialRun(config, trials).finish()
         else:
             RealRun(config, tmp_path).finish()
+        assert shares_prompts(store_of(config)) is (True if method == "dpo" else None)
         numbers.append(logged(store_of(config)))
         adapters.append(weights_of(store_of(config)))
     alone, shared = numbers
