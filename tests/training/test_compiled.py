@@ -15,6 +15,7 @@ from job.model.fetch import Base
 from job.model.load import load_base
 from job.training import compiled
 from job.training.compiled import compile_layers
+from tests.training.conftest import judged_records, write_jsonl
 
 LENGTHS = (20, 33, 48, 17)
 
@@ -30,6 +31,10 @@ def make(folder: Path, quantization: str | None) -> Any:
 def gradients(model: Any, ids: torch.Tensor) -> torch.Tensor:
     model.zero_grad()
     model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return gradients_of(model)
+
+
+def gradients_of(model: Any) -> torch.Tensor:
     trained = [weight.grad for weight in model.parameters() if weight.requires_grad]
     return torch.cat([gradient.flatten() for gradient in trained])
 
@@ -65,23 +70,45 @@ def test_compiled_layers_have_the_gradients_of_plain_ones(base_folder, quantizat
 @pytest.mark.quality
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("places", "one_thread")
-def test_a_compiled_training_has_the_loss_of_a_plain_one(config, trainer_of, monkeypatch):
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward"])
+def test_a_compiled_training_has_the_gradients_of_a_plain_one(
+    method, config, trainer_of, tmp_path, monkeypatch
+):
     # What is traced, and when it is traced anew, without minutes of a C++ compiler.
     traced = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(compiled.torch, "compile", traced)
     torch.compiler.reset()
     counters.clear()
-    losses = []
+    config["method"] = method
+    if method != "sft":
+        config["data"] = {
+            name: str(write_jsonl(tmp_path / f"{name}-judged.jsonl", judged_records(method, *rows)))
+            for name, rows in {"train": (24, 0), "validation": (6, 100)}.items()
+        }
+        config["data"]["test"] = str(tmp_path / "validation.jsonl")
+    if method == "reward":
+        del config["data"]["test"], config["generation"]
+    losses, found = [], []
     for is_compiled in (False, True):
+        torch.manual_seed(2)
         trainer = trainer_of(config, compile=is_compiled)
+        trainer.choose_forward(trainer.model)
+        trainer.prepare_rows(trainer.model)
+        trainer.current_gradient_accumulation_steps = 1
         torch.manual_seed(1)
         batches = iter(trainer.get_train_dataloader())
         (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
         losses.append(trainer.training_step(trainer.model, step, learned).item())
+        found.append(gradients_of(trainer.model))
     graphs = counters["stats"]["unique_graphs"]
-    print(f"{graphs} graphs; losses {losses}")
+    plain, ours = found
+    difference = (ours - plain).norm() / plain.norm()
+    print(f"{method}: {graphs} graphs; losses {losses}, gradients differ by {difference:.1e}")
     assert 0 < graphs < torch._dynamo.config.recompile_limit
+    assert not counters["graph_break"]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    # The losses of thumbs and of a reward model do not depend on the layers before the first step.
+    assert difference < 1e-5
 
 
 def test_without_a_compiler_the_config_is_refused(monkeypatch):
