@@ -8,13 +8,14 @@ docs/watching.md, all of them without `--tables`:
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from job.summarization.quality import FIGURES
+from job.summarization.quality import FAITHFULNESS, FIGURES, REWARD
 from job.watch.judge import Verdict, Watched, judge
 from job.watch.nights import WatchedNight
 from tests.watch.streams import Habits, Plant, Team, day, until
@@ -54,8 +55,11 @@ CHANGES = {
     "conversations with 15% more turns": ("turns", 1.15),
 }
 STARTS = {28: "four weeks", 56: "eight weeks"}
-PLANTED_CAUSES = {"characters": 0.9, "invented_numbers": 2.0}
+FACTORS = {"characters": 0.9, "invented_numbers": 2.0}
+OF_A_JUDGE = {FAITHFULNESS: 2.0, REWARD: 0.9}
 CAUSES = ("data", "model", "measurement")
+LATER = 56
+SOON = 21
 ANCHORS = {
     "anchors that agree": AS_A_TEAM,
     "anchors that vary as nights do": Habits(anchors_vary=True),
@@ -82,6 +86,15 @@ class Outcome:
     cause: str | None
 
 
+@dataclass(frozen=True)
+class PlantedCause:
+    """A row of the table of causes: what is planted in one night, and the cause that is right."""
+
+    name: str
+    plants: Sequence[Plant]
+    right: str
+
+
 def false_alarms(habits: Habits, streams: int) -> int:
     """Return how many of so many streams without a change alarm. None shares a day."""
     alarmed = 0
@@ -91,11 +104,15 @@ def false_alarms(habits: Habits, streams: int) -> int:
     return alarmed
 
 
-def outcome(seed: int, plant: Plant, habits: Habits = AS_A_TEAM) -> Outcome:
-    """Return what becomes of a planted change. Other figures are there for the threshold alone."""
+def outcome(seed: int, plants: Sequence[Plant], habits: Habits = AS_A_TEAM) -> Outcome:
+    """Return what becomes of planted changes of one figure, all in one night.
+
+    Other figures are there for the threshold alone.
+    """
+    plant = plants[0]
     team = Team(seed, habits, [BY_NAME[plant.figure]])
-    nights = team.nights(plant.at + AFTER, plant)
-    anchors = team.anchors(plant.at + AFTER, plant)
+    nights = team.nights(plant.at + AFTER, *plants)
+    anchors = team.anchors(plant.at + AFTER, *plants)
     alarmed = _planted(judge(nights, anchors, ALPHA), plant).alarmed
     if alarmed is None:
         return Outcome(float("inf"), None)
@@ -134,7 +151,7 @@ def delay_table(teams: int = STREAMS) -> Iterator[str]:
     for name, (figure, factor) in CHANGES.items():
         cells = []
         for at in STARTS:
-            outcomes = [outcome(seed, Plant(figure, factor, at)) for seed in range(teams)]
+            outcomes = [outcome(seed, [Plant(figure, factor, at)]) for seed in range(teams)]
             cells.append(_delays([found.delay for found in outcomes]))
         yield f"| {name} | {' | '.join(cells)} |"
 
@@ -147,24 +164,46 @@ def _delays(found: Sequence[float | None]) -> str:
     return f"{text}; {never} of {len(delays)} never" if never else text
 
 
+def planted_causes() -> Iterator[PlantedCause]:
+    """Yield what is planted, row by row."""
+    for figure, factor in FACTORS.items():
+        for cause in CAUSES:
+            yield PlantedCause(cause, [Plant(figure, factor, LATER, cause)], cause)
+    for figure, factor in OF_A_JUDGE.items():
+        plant = Plant(figure, factor, LATER, "judge")
+        yield PlantedCause("another model that measures", [plant], "measurement")
+    for figure, factor in FACTORS.items():
+        for cause in CAUSES[:2]:
+            name = f"{cause}, three weeks after the first night"
+            yield PlantedCause(name, [Plant(figure, factor, SOON, cause)], cause)
+    for figure, factor in FACTORS.items():
+        whole, idle = Plant(figure, factor, LATER), Plant(figure, 1.0, LATER, "model")
+        yield PlantedCause("data, and weights that change nothing", [whole, idle], "data")
+    for figure, factor in FACTORS.items():
+        halves = [Plant(figure, math.sqrt(factor), LATER, cause) for cause in CAUSES[:2]]
+        yield PlantedCause("data and model, half each", halves, "several")
+
+
 def cause_table(teams: int = STREAMS) -> Iterator[str]:
     """Yield the table of causes that were named right on the day of the alarm."""
-    yield f"| planted | what changed | {' | '.join(ANCHORS)} |"
-    yield "|---|---|---:|---:|"
-    for figure, factor in PLANTED_CAUSES.items():
-        for cause in CAUSES:
-            cells = []
-            for habits in ANCHORS.values():
-                right, of = causes_right(Plant(figure, factor, 56, cause), habits, teams)
-                cells.append(f"{right} of {of} ({right / of:.0%})")
-            change = f"`{figure}` by {factor:g}"
-            yield f"| {cause} | {change} | {' | '.join(cells)} |"
+    yield f"| planted | what changed | right is | {' | '.join(ANCHORS)} |"
+    yield "|---|---|---|---|---|"
+    for planted in planted_causes():
+        cells = [_named(planted, habits, teams) for habits in ANCHORS.values()]
+        figure = planted.plants[0].figure
+        factor = math.prod(plant.factor for plant in planted.plants)
+        change = f"`{figure}` by {factor:g}"
+        yield f"| {planted.name} | {change} | {planted.right} | {' | '.join(cells)} |"
 
 
-def causes_right(plant: Plant, habits: Habits, teams: int) -> tuple[int, int]:
-    """Return how many causes are named right, and how many of so many teams alarmed."""
-    named = [outcome(seed, plant, habits).cause for seed in range(teams)]
-    return named.count(plant.cause), sum(cause is not None for cause in named)
+def _named(planted: PlantedCause, habits: Habits, teams: int) -> str:
+    """Return how many causes are named right, or not at all, of those teams that alarmed."""
+    outcomes = [outcome(seed, planted.plants, habits).cause for seed in range(teams)]
+    named = [cause for cause in outcomes if cause is not None]
+    right = named.count(planted.right)
+    text = f"{right} of {len(named)} ({right / len(named):.0%})"
+    unknown = named.count("unknown")
+    return f"{text}; {unknown} unknown" if unknown else text
 
 
 def page_with(text: str, tables: Mapping[str, Sequence[str]]) -> str:

@@ -3,8 +3,9 @@
 A change of a figure has three parts, which add up. Anchors are nights over an input that never
 changes, so what changes there is no change of the data. Between two of them, it is the model's if
 the same code measured both, and the measuring code's if the same model wrote both. The rest of the
-nights' change is the data's. The largest part is the cause. Where anchors vary so much that two
-parts are as likely, it is what else changed with the nights.
+nights' change is the data's. The largest part is the cause, unless another one is large as well.
+Where anchors vary so much that two parts are as likely, what is known to have changed with the
+nights decides, and where that is not the largest part, the cause is unknown.
 """
 
 import math
@@ -21,10 +22,14 @@ from numpy.typing import NDArray
 from job.summarization.quality import Figure
 from job.watch.nights import WatchedNight
 
-Cause = Literal["data", "model", "measurement", "model or measurement", "unknown"]
+Cause = Literal["data", "model", "measurement", "model or measurement", "several", "unknown"]
 NOTHING_ELSE = "; nothing else is known to have changed"
 DOUBT = timedelta(days=3)  # of the night on which a change began
 MAX_ANCHORS_BEFORE = 8  # of a change: older ones may be of another time
+# The second largest part of a change that has several causes: a share of the change, and outside
+# the anchors' error, of which a part that is nothing seldom has so many.
+MIN_SHARE_OF_SEVERAL = 1 / 4
+MIN_ERRORS_OF_SEVERAL = 2.5
 MIN_NIGHTS_AFTER = 2  # a change that began with the last night alone has no size to speak of
 
 
@@ -89,16 +94,14 @@ def attribute(
     other cause is unknown, and the sentence says what else changed.
     """
     name = figure.name
-    anchors = [anchor for anchor in anchors if name in anchor.figures]
-    before = [anchor for anchor in anchors if anchor.day < change.since - DOUBT]
-    after = [anchor for anchor in anchors if anchor.day >= change.since - DOUBT]
-    if not before or not after or after[-1].day < change.since:
-        missing = "before" if not before else "after"
-        why = f"no anchor night is there from {missing} {change.since}"
-        hints = _hints(_changed_beside(figure.name, change, nights))
+    beside = _changed_beside(name, change, nights)
+    before, after, missing = _around(name, change, nights, anchors)
+    if missing:
+        hints = _hints(beside)
         if figure.of == "input" and not hints:
-            return Attribution("data", {"data": change.size}, f"{why}, but nothing else changed")
-        return Attribution("unknown", {}, f"{why}{hints}")
+            why = f"{missing}, but nothing else changed"
+            return Attribution("data", {"data": change.size}, why)
+        return Attribution("unknown", {}, f"{missing}{hints}")
 
     parts: dict[Cause, float] = {"data": change.size}
     states = _states(name, change, before, after)
@@ -110,21 +113,72 @@ def attribute(
         parts[step] = parts.get(step, 0.0) + size
         parts["data"] -= size
         error = math.hypot(error, of_an_anchor * math.sqrt(1 / len(one) + 1 / len(other)))
-    sign = 1.0 if change.size >= 0 else -1.0
-    cause = max(parts, key=lambda part: parts[part] * sign)
+    cause = _largest(change, parts, error, beside)
     why = _sentence(change, parts)
-    beside = _changed_beside(name, change, nights)
-    if len(beside) > 1:
-        return Attribution(cause, parts, why)
-    # Of two that the anchors hardly tell apart, it is what is known to have changed.
-    rest: list[Cause] = [part for part in parts if part != "data"]
-    rival = beside[0] if beside else max(rest, key=lambda part: parts[part] * sign)
-    # What the data lose, the rival part gains: so the two differ by twice the anchors' error.
-    if abs(parts["data"] - parts.get(rival, 0.0)) < 2 * error:
-        known = beside[0] if beside else "data"
-        if known != cause:
-            return Attribution(known, parts, why + (_hints(beside) or NOTHING_ELSE))
+    if cause != "several" and cause != _ranked(change, parts)[0]:
+        why += _hints(beside) or NOTHING_ELSE
     return Attribution(cause, parts, why)
+
+
+def _around(
+    name: str,
+    change: Change,
+    nights: Sequence[WatchedNight],
+    anchors: Sequence[WatchedNight],
+) -> tuple[Sequence[WatchedNight], Sequence[WatchedNight], str]:
+    """Return the anchors before and after a change, and a sentence if some are missing.
+
+    Anchors of weights or code that no night had are of another time: an exchange that was settled
+    before the first night is no part of the change. After it, one must be like the last night. If
+    none is like any night, all have settings of their own, and all count.
+    """
+    with_figure = [anchor for anchor in anchors if name in anchor.figures]
+    kinds = {night.kind(name) for night in nights}
+    like_nights = [anchor for anchor in with_figure if anchor.kind(name) in kinds]
+    found = like_nights or with_figure
+    before = [anchor for anchor in found if anchor.day < change.since - DOUBT]
+    after = [anchor for anchor in found if anchor.day >= change.since - DOUBT]
+    which = " with weights, settings and code of these nights" if like_nights else ""
+    missing = ""
+    if not before:
+        missing = f"no anchor night{which} is there from before {change.since}"
+    elif not after or after[-1].day < change.since:
+        missing = f"no anchor night{which} is there from after {change.since}"
+    elif like_nights and nights[-1].kind(name) not in {anchor.kind(name) for anchor in after}:
+        missing = "no anchor night with weights, settings and code of the last night is there"
+    return before, after, missing
+
+
+def _ranked(change: Change, parts: dict[Cause, float]) -> list[Cause]:
+    """Return the causes, the largest part in the direction of the change first."""
+    sign = 1.0 if change.size >= 0 else -1.0
+    return sorted(parts, key=lambda part: parts[part] * sign, reverse=True)
+
+
+def _largest(
+    change: Change, parts: dict[Cause, float], error: float, beside: Sequence[Cause]
+) -> Cause:
+    """Return the cause of the largest part, or several if another one is large as well.
+
+    `error` is that of the parts by the anchors, and `beside` what else is known to have changed.
+    """
+    first, *others = _ranked(change, parts)
+    if not others:
+        return first
+    second = parts[others[0]] if parts[others[0]] * change.size > 0 else 0.0
+    least = max(MIN_SHARE_OF_SEVERAL * abs(change.size), MIN_ERRORS_OF_SEVERAL * error)
+    if abs(second) > least:
+        return "several"
+    if len(beside) > 1:
+        return first
+    rival = beside[0] if beside else next(part for part in (first, *others) if part != "data")
+    # What the data lose, the rival part gains: so the two differ by twice the anchors' error.
+    is_doubtful = abs(parts["data"] - parts.get(rival, 0.0)) < 2 * error
+    if is_doubtful and not beside:
+        return "data"  # nothing else is known to have changed
+    if is_doubtful and first != rival:
+        return "unknown"
+    return first
 
 
 def _states(

@@ -1,6 +1,6 @@
 """The nights below a prefix, read from their manifests; no summary is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,7 +13,7 @@ from job.storage.folders import MANIFEST, Manifest, read_manifest_file
 from job.storage.keys import below
 from job.storage.open import open_store
 from job.storage.store import Store
-from job.summarization.identity import CHALLENGER
+from job.summarization.identity import CANDIDATES, CHALLENGER
 from job.summarization.nights_before import DATE
 from job.summarization.quality import FACT, FAITHFULNESS, REWARD
 from job.summarization.records import Counts
@@ -28,12 +28,10 @@ SERVING = (
     "model",
     "prompt",
     "generation",
-    "candidates",
+    CANDIDATES,
     "adapter_weights",
     "long_conversations",
 )
-# Keys of the block `quality` that name the models of figures.
-JUDGES = {FAITHFULNESS: "faithfulness_model", REWARD: "reward_model"}
 MANIFESTS_AT_ONCE = 16  # each is a request of some 50 ms in S3
 
 
@@ -61,13 +59,24 @@ class WatchedNight:
     tried: Tried | None = None
     canary: str = ""
 
-    def writing(self, figure: str) -> tuple[str, str]:
+    def writing(self, figure: str) -> tuple[str, ...]:
         """Return what wrote the summaries of a figure: the adapter that serves, and a canary."""
-        return self.serving, self.canary if figure in OF_ALL else ""
+        return *self._of_the_adapter(figure), self.canary if figure in OF_ALL else ""
 
     def measuring(self, figure: str) -> tuple[str, str]:
         """Return what measured a figure: the code, and a model if it needs one."""
         return self.measured_by, self.judges.get(figure, "")
+
+    def kind(self, figure: str) -> Hashable:
+        """Return what made a figure, but for the data and a canary: anchors are compared by it."""
+        return self._of_the_adapter(figure), self.measuring(figure)
+
+    def _of_the_adapter(self, figure: str) -> tuple[str, str]:
+        """Return the adapter that serves, and the reward model that chose among its candidates.
+
+        To the rewards themselves, another reward model is another measure.
+        """
+        return self.serving, "" if figure == REWARD else self.judges.get(REWARD, "")
 
     @classmethod
     def from_manifest(cls, day: date, uri: str, manifest: Manifest) -> Self | None:
@@ -82,17 +91,15 @@ class WatchedNight:
                 uri=uri,
                 records=Counts.from_json(facts["counts"]).records,
                 figures=_figures(block, tried),
-                serving=json_digest(
-                    [{key: identity.get(key) for key in SERVING}, sorted(facts["engines"])]
-                ),
+                serving=json_digest([_serving(identity), sorted(facts["engines"])]),
                 measured_by=str(block["measured_by"]),
                 input=json_digest(identity["input"]),
                 outputs=json_digest(
                     {key: file.sha256 for key, file in manifest.files.items() if _is_output(key)}
                 ),
                 judges={
-                    figure: str(block.get(key, {}).get("digest", ""))
-                    for figure, key in JUDGES.items()
+                    FAITHFULNESS: str(block.get("faithfulness_model", {}).get("digest", "")),
+                    REWARD: json_digest((identity.get(CANDIDATES) or {}).get("reward")),
                 },
                 languages={
                     str(name): int(count) for name, count in block.get("languages", {}).items()
@@ -200,6 +207,15 @@ def _figures(block: Mapping[str, Any], tried: Tried | None) -> dict[str, Measure
     if tried is None or not tried.is_canary:
         return figures
     return {**tried.beside, **{name: figures[name] for name in OF_ALL if name in figures}}
+
+
+def _serving(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a summary, whatever the input is, and whichever reward model chooses."""
+    found = {key: identity.get(key) for key in SERVING}
+    candidates = found[CANDIDATES]
+    if candidates:
+        found[CANDIDATES] = candidates["count"]
+    return found
 
 
 def _is_output(key: str) -> bool:
