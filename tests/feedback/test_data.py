@@ -1,18 +1,22 @@
 """Claims about the data that feedback leaves: its rows, what is held out, what is left out."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from job.config.commands import TrainConfig
 from job.config.data_sections import ReadingSection
+from job.config.load import load_config
 from job.config.sections import to_plain
 from job.conversations.read import read_strictly
 from job.errors import DataError, MissingError
 from job.feedback.run import run_feedback
 from job.feedback.screen import screen
 from job.prompt.encode import Encoder
+from job.storage.config_file import read_config
 from job.storage.folders import publish_folder
 from job.storage.open import list_inputs, open_store
 from job.telemetry import recorded_warnings
@@ -20,6 +24,8 @@ from job.training.preference_rows import preference_rows
 from tests.champions import promote, put_adapter
 from tests.feedback.world import conversation, corrected, read_lines, verdict, write_lines
 from tests.stand_in import PROMPT, StandInTokenizer
+
+WEEKLY = Path(__file__).parent.parent.parent / "examples" / "weekly"
 
 
 @pytest.fixture
@@ -94,6 +100,23 @@ def test_no_two_sides_share_a_conversation_or_a_test_week(world, lines):
     assert sum(map(len, found)) == len(set.union(*found)) == 60
     assert weeks["test"] == {"2026-W04"}
     assert not weeks["test"] & (weeks["train"] | weeks["validation"])
+
+
+def test_weekly_trainings_read_only_what_the_weekly_feedback_writes(world, lines):
+    def example(path):
+        return to_plain(load_config(None, read_config(str(path)), (), {"date": "2026-02-02"}))
+
+    weekly = example(WEEKLY / "feedback.yaml")
+    trainings = sorted(set(WEEKLY.glob("*.yaml")) - {WEEKLY / "feedback.yaml"})
+    read = {
+        (path.name, name)
+        for path in trainings
+        for name in re.findall(f'"{weekly["output"]}([^"]+)"', json.dumps(example(path)))
+    }
+    run_feedback(world.config(split=weekly["split"]))
+    out = world.folder / "out"
+    assert {name for name, _ in read} == {path.name for path in trainings}
+    assert not [(name, key) for name, key in read if not (out / key).is_file()]
 
 
 def test_a_conversation_stays_on_its_side_when_more_data_comes(world, lines):
