@@ -4,7 +4,9 @@ Two things that YAML allows are mistakes here: a repeated key, whose first value
 silently, and anchors, by which a small file can grow without end.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +58,14 @@ def parse(source: ConfigText) -> Document:
         kind = "a list" if isinstance(document.value, list) else "a single value"
         raise ConfigError(f"{name}: got {kind}; wanted keys with values, such as `run: my-run`")
     return document
+
+
+def as_yaml(value: Mapping[str, str]) -> str:
+    """Return the mapping as YAML on one line, quoted where it must be: `{a: up, 'b: c': down}`."""
+    text = yaml.safe_dump(
+        dict(value), default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf
+    )
+    return text.rstrip("\n")
 
 
 def parse_value(text: str) -> Document:

@@ -3,7 +3,8 @@
 Help texts are whole sentences. They are the source of docs/configuration.md and of the JSON Schema.
 """
 
-from typing import Literal, Self
+import re
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,8 @@ from job.config.data_sections import CsvSection
 from job.config.sections import LARGEST_SEED, Name, Section
 
 VerdictField = Literal["id", "digest", "verdict", "edited", "reason", "by", "at"]
+# -1 as databases, pandas and spreadsheets write it: -1.0, "-1.00", "-1,0", with a minus sign.
+WHOLE_NUMBER = re.compile(r"([-+\u2212]?)(\d{1,18})(?:\.0*|,0{1,2})?")
 
 
 class FieldsSection(Section):
@@ -24,8 +27,8 @@ class FieldsSection(Section):
     values: dict[Name, Literal["up", "down", "none"]] = Field(
         default_factory=dict,
         description="Meaning of other values of the verdict, in upper or lower case, such as "
-        "{good: up, bad: down, skipped: none}. up and down mean themselves, and so do true and "
-        "false, 1, -1 and 0, which is down.",
+        "{good: up, bad: down, skipped: none}. up and down mean themselves. true, t and 1 are up. "
+        "false, f, 0 and -1 are down. Numbers are the same with zeros behind the point.",
     )
     csv: CsvSection = CsvSection()
 
@@ -37,9 +40,32 @@ class FieldsSection(Section):
                 raise ValueError(f"names gives '{name}' to two fields: name each key once")
         return self
 
+    @model_validator(mode="after")
+    def _each_value_has_one_meaning(self) -> Self:
+        seen: dict[str, str] = {}
+        for value in self.values:
+            other = seen.setdefault(verdict_word(value), value)
+            if other != value:
+                raise ValueError(
+                    f"values has '{other}' and '{value}', which are the same value, as case does "
+                    "not count, and 1.0 is 1: keep one"
+                )
+        return self
+
     def name_of(self, field: VerdictField) -> str:
         """Return the key or column of a field."""
         return self.names.get(field, field)
+
+
+def verdict_word(value: Any) -> str:
+    """Return a value of the verdict for comparison: text without case, and 1 for 1.0 and "+1"."""
+    word = str(value).strip().casefold()
+    found = WHOLE_NUMBER.fullmatch(word)
+    if found is None:
+        return word
+    sign, digits = found.groups()
+    number = int(digits) if sign in ("", "+") else -int(digits)
+    return str(number)
 
 
 class FeedbackSplitSection(Section):

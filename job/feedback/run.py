@@ -4,6 +4,8 @@ Writes the folders sft, pairs and thumbs, feedback.json, report.html and unmatch
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ from job.printable import number_of
 from job.storage.open import InputFile, list_inputs, open_store
 from job.storage.scratch import work_folder
 from job.telemetry import event, heartbeat, warn
+
+MAX_ROWS_OF_UNKNOWN_VERDICT = 2  # a value that more rows have is no typing error
+MAX_UNKNOWN_VERDICTS = 8  # in an error
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,13 @@ def make_feedback(config: FeedbackConfig, sources: Sources, sets: list[Evaluatio
 
 
 def read_rows(config: FeedbackConfig, sources: Sources) -> list[Verdict | Unmatched]:
-    """Read the files of verdicts. Raise MissingError for fewer rows than the limit."""
+    """Read the files of verdicts.
+
+    Raise MissingError for fewer rows than the limit, and DataError for a value of the verdict that
+    several rows have and nobody explained.
+    """
     rows = list(read_verdicts(sources.files, config.fields))
+    _check_verdicts_are_known(rows)
     skipped = [row for row in rows if isinstance(row, Unmatched) and row.reason == "not_judged"]
     count = len(rows) - len(skipped)
     if count < config.limits.min_verdicts:
@@ -123,6 +133,28 @@ def read_rows(config: FeedbackConfig, sources: Sources) -> list[Verdict | Unmatc
             f"{config.limits.min_verdicts} (limits.min_verdicts)"
         )
     return rows
+
+
+def _check_verdicts_are_known(rows: Sequence[Verdict | Unmatched]) -> None:
+    """Raise DataError for values that would be lost as a class, such as all thumbs down."""
+    unknown: dict[str, list[Unmatched]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Unmatched) and row.unknown_verdict is not None:
+            unknown[row.unknown_verdict].append(row)
+    groups = [same for same in unknown.values() if len(same) > MAX_ROWS_OF_UNKNOWN_VERDICT]
+    if not groups:
+        return
+    groups.sort(key=len, reverse=True)
+    count = number_of(sum(len(same) for same in groups), "row has", "rows have")
+    lines = [f"{count} a verdict that means neither up nor down, and without these rows the rest"]
+    lines[0] += " would be biased:"
+    for same in groups[:MAX_UNKNOWN_VERDICTS]:
+        rows_of_value = number_of(len(same), "row", "rows")
+        lines.append(f"  {rows_of_value}, such as {same[0].source}: {same[0].detail}")
+    if len(groups) > MAX_UNKNOWN_VERDICTS:
+        lines.append(f"  and {len(groups) - MAX_UNKNOWN_VERDICTS:,} more values")
+    lines.append("a value with the meaning none leaves its rows out of all counts")
+    raise DataError("\n".join(lines))
 
 
 def check_limits(config: FeedbackConfig, joined: Joined) -> None:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from job.config.data_sections import ReadingSection
-from job.config.feedback_sections import FieldsSection, VerdictField
+from job.config.document import as_yaml
+from job.config.feedback_sections import FieldsSection, VerdictField, verdict_word
 from job.conversations.draft import RecordError, id_of, kind, names, shown
 from job.conversations.opening import plain_stream
 from job.conversations.read import rows_of
@@ -43,7 +44,15 @@ EPOCH_IN_MILLISECONDS = 1e11  # seconds of the year 5138
 FIRST_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before counts something else
 DIGITS_OF_A_DATE = 8  # 20260131 is a date of ISO 8601
 HEX_DIGITS = frozenset("0123456789abcdef")
-NAMED = {"true": "up", "false": "down", "1": "up", "0": "down", "-1": "down"}
+NAMED = {
+    "true": "up",
+    "false": "down",
+    "t": "up",  # as PostgreSQL writes true
+    "f": "down",
+    "1": "up",
+    "0": "down",
+    "-1": "down",
+}
 
 
 @dataclass(frozen=True)
@@ -67,17 +76,29 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A row that joined nothing, and why; `id` is None if none could be read."""
+    """A row that joined nothing, and why; `id` is None if none could be read.
+
+    `unknown_verdict` is the value of the verdict if that has no known meaning.
+    """
 
     source: Source
     reason: Reason
     detail: str
     id: str | None = None
+    unknown_verdict: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of unmatched.jsonl. It has no text of the agent."""
         source = {"uri": self.source.uri, "line": self.source.line}
         return {"id": self.id, "source": source, "reason": self.reason, "detail": self.detail}
+
+
+class UnknownVerdictError(RecordError):
+    """Raised for a row whose verdict has a value without a known meaning."""
+
+    def __init__(self, value: str, detail: str) -> None:
+        super().__init__(detail)
+        self.value = value
 
 
 def read_verdicts(
@@ -128,7 +149,8 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         stamp = _value(row, fields, "at")
         reason = _text(row, fields, "reason") or ""
     except RecordError as error:
-        return Unmatched(source, "invalid_row", error.detail, id)
+        unknown = error.value if isinstance(error, UnknownVerdictError) else None
+        return Unmatched(source, "invalid_row", error.detail, id, unknown)
     if len(digest) != 2 * DIGEST_BYTES or not HEX_DIGITS.issuperset(digest):
         what = "no digest" if not digest else f"a digest of {len(digest)} characters"
         name = fields.name_of("digest")
@@ -192,22 +214,46 @@ def _text(row: Mapping[str, Any], fields: FieldsSection, field: VerdictField) ->
 
 
 def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
-    value = _value(row, fields, "verdict")
+    name = fields.name_of("verdict")
+    value = value_at(row, name)
+    meanings = {verdict_word(key): meaning for key, meaning in fields.values.items()}
+    word = verdict_word(value)
+    # `values` may give a meaning to a mark of a missing value, too.
+    if not isinstance(value, str) or word not in meanings:
+        value = _value(row, fields, "verdict")
     if value is None:
         return None
-    word = str(_integer(value)).strip().casefold()
-    named = {name.casefold(): meaning for name, meaning in fields.values.items()}
-    match named.get(word) or NAMED.get(word, word):
+    if not isinstance(value, str | bool | int | float):
+        raise UnknownVerdictError(kind(value), f"{name} is {_unusable(value, name)}")
+    match meanings.get(word) or NAMED.get(word, word):
         case "none":
             return None
         case "up":
             return "up"
         case "down":
             return "down"
-    raise RecordError(
-        f"{fields.name_of('verdict')} is '{shown(word)}', wanted up or down; say what it means "
-        f"(fields.values: {{{shown(word)}: up}})"
+    found = str(value).strip()
+    remedy = "fields.values"
+    if shown(found) == found:
+        remedy += f": {as_yaml({found: 'none'})}"
+    raise UnknownVerdictError(
+        word,
+        f"{name} is '{shown(found)}', wanted up or down; say what it means, up, down or none "
+        f"({remedy})",
     )
+
+
+def _unusable(value: Any, name: str) -> str:
+    """Return what a verdict is that has parts, and where to find the one that counts."""
+    text = f"{kind(value)}, wanted up or down"
+    if not isinstance(value, Mapping):
+        return text
+    text += f"; found {names(value)} in it"
+    usable = [key for key, item in value.items() if isinstance(item, str | bool | int | float)]
+    if usable:
+        path = as_yaml({"verdict": f"{name}.{usable[0]}"})
+        text += f"; name the one that counts (fields.names: {path})"
+    return text
 
 
 def _integer(value: Any) -> Any:

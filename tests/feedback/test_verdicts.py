@@ -4,17 +4,21 @@ import csv
 import gzip
 import io
 import json
+import re
 
 import pyarrow
 import pytest
 from pyarrow import parquet
+from pydantic import ValidationError
 
+from job.config.document import parse_value
 from job.config.feedback_sections import FieldsSection
 from job.conversations.record import Source
 from job.errors import ConfigError, DataError, MissingError
 from job.feedback.run import run_feedback
 from job.feedback.screen import screen
 from job.feedback.verdicts import Unmatched, Verdict, verdict_of
+from job.preflight.feedback import plan_feedback
 from tests.feedback.world import conversation, corrected, read_lines, verdict
 
 HERE = Source("verdicts.jsonl", 1)
@@ -100,12 +104,92 @@ def test_a_table_without_the_id_is_an_error_with_its_columns(world, rows):
         (1.0, "up"),
         ("0", "down"),
         (-1, "down"),
+        (-1.0, "down"),
+        ("-1.0", "down"),
+        ("-1,00", "down"),
+        ("\u22121", "down"),
+        ("-0.0", "down"),
+        (" +1 ", "up"),
+        ("1.", "up"),
+        ("t", "up"),
     ],
 )
 def test_usual_values_of_a_thumb_are_known(value, verdict):
     found = verdict_of({"id": 7, "digest": DIGEST, "verdict": value}, HERE, FieldsSection())
     assert isinstance(found, Verdict)
     assert (found.id, found.verdict) == ("7", verdict)
+
+
+@pytest.mark.parametrize("value", ["1.5", "1,000", "--1", "9" * 5000, "0.5", 2])
+def test_other_numbers_are_no_thumb(value):
+    found = verdict_of({"id": 7, "digest": DIGEST, "verdict": value}, HERE, FieldsSection())
+    assert isinstance(found, Unmatched)
+    assert found.unknown_verdict == str(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [("5.0", "5"), (5, "5.0"), ("GREAT", "great"), ("n/a", "N/A"), (0.73, "0.73"), ("a b", "a b ")],
+)
+def test_a_meaning_is_of_each_way_to_write_a_value(value, known):
+    row = {"id": 7, "digest": DIGEST, "verdict": value}
+    found = verdict_of(row, HERE, FieldsSection(values={known: "down"}))
+    assert isinstance(found, Verdict)
+    assert found.verdict == "down"
+
+
+@pytest.mark.parametrize(
+    "value", ["a: b", "#1", '"q"', "it's", "{x}", "[up]", "*", "👎", "yes", "-", "? x", 0.5, "a, b"]
+)
+def test_the_remedy_for_an_unknown_verdict_can_be_pasted(value):
+    row = {"id": 7, "digest": DIGEST, "verdict": value}
+    found = verdict_of(row, HERE, FieldsSection())
+    assert isinstance(found, Unmatched)
+    remedy = re.search(r"\(fields\.values: (.*)\)$", found.detail)
+    assert remedy is not None
+    pasted = parse_value(remedy[1])
+    assert pasted.mistakes == []
+    fields = FieldsSection(values=pasted.value)
+    assert verdict_of(row, HERE, fields).reason == "not_judged"
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        ({"value": "up"}, "name the one that counts (fields.names: {verdict: verdict.value})"),
+        ({"of": {"by": 1}}, "verdict is an object, wanted up or down; found of in it"),
+        (["up"], "verdict is a list, wanted up or down"),
+        ("x" * 80, "say what it means, up, down or none (fields.values)"),
+    ],
+)
+def test_a_verdict_with_parts_says_where_to_look(value, detail):
+    found = verdict_of({"id": 7, "digest": DIGEST, "verdict": value}, HERE, FieldsSection())
+    assert isinstance(found, Unmatched)
+    assert found.detail.endswith(detail)
+
+
+@pytest.mark.parametrize("values", [{"GOOD": "up", "good": "down"}, {"1": "up", "1.0": "down"}])
+def test_a_value_has_one_meaning(values):
+    with pytest.raises(ValidationError, match="which are the same value"):
+        FieldsSection(values=values)
+
+
+def test_an_unknown_value_of_many_rows_is_an_error_of_run_as_of_plan(world, lines):
+    rows = [
+        verdict(line, verdict="down" if number == 0 else "up") for number, line in enumerate(lines)
+    ]
+    unknown = [verdict(line, verdict="Poor") for line in lines[:3]]
+    world.verdicts([*rows * 9, *unknown, verdict(lines[4], verdict="typo")])
+    with pytest.raises(DataError, match=r"3 rows have a verdict that means") as ended:
+        run_feedback(world.config())
+    text = str(ended.value)
+    assert "3 rows, such as" in text
+    assert "line 55: verdict is 'Poor'" in text
+    assert "typo" not in text
+    planned = plan_feedback(world.config()).error
+    assert str(planned) == text
+    named = world.config(fields={"values": {"poor": "none"}})
+    assert run_feedback(named)["all"]["down"] == 1
 
 
 @pytest.mark.parametrize("name", [7, 7.0, "7.0", " 7 "])
