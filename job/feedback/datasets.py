@@ -56,6 +56,11 @@ class Datasets:
         """Return the number of different conversations in the pairs of the test."""
         return len({json.dumps(row["turns"]) for row in self.rows["pairs"]["test"]})
 
+    def thumbs_to_train(self) -> dict[str, int]:
+        """Return the numbers of thumbs up and down that a training gets."""
+        labels = [row["label"] for row in self.rows["thumbs"]["train"]]
+        return {"up": labels.count(True), "down": labels.count(False)}
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the numbers of rows."""
         return {

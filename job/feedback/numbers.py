@@ -111,6 +111,7 @@ def numbers_of_data(
     return {
         "evaluation_sets": known,
         "data": datasets.counts(),
+        "thumbs_to_train": datasets.thumbs_to_train(),
         "left_out": dict(datasets.left_out),
         "test_weeks": list(split.test_weeks),
         "conversations_of_test_pairs": datasets.test_pairs(),

@@ -26,16 +26,34 @@ def next_step(numbers: Numbers, output: str) -> str:
     """Return which files of the output a training takes now; empty if there is none to train on."""
     data = numbers["data"]
     folder = output.rstrip("/")
-    if data["sft"]["train"]:
-        train = f"{folder}/sft/train.jsonl (or pairs/train.jsonl with method: dpo)"
-    elif data["thumbs"]["train"]:
-        train = f"{folder}/thumbs/train.jsonl with method: kto"
+    if _is_enough(data["sft"]):
+        kind = "sft"
+        method = " (or those of pairs/ with method: dpo)"
+    elif _is_enough(data["thumbs"]) and _lacking_thumb(numbers) is None:
+        kind = "thumbs"
+        method = " with method: kto"
     else:
         return ""
-    text = f"Next: recap train with data.train: {train}"
+    text = f"Next: recap train with data.train: {folder}/{kind}/train.jsonl"
+    if data[kind]["validation"]:
+        text += f" and data.validation: {folder}/{kind}/validation.jsonl"
+    text += method
     if data["pairs"]["test"]:
         text += f", judged by publish.pairs.input: {folder}/pairs/test.jsonl"
     return text
+
+
+def _is_enough(counts: Mapping[str, int]) -> bool:
+    """True if a training has rows to learn from and one to validate, which it may hold out."""
+    return counts["train"] > 0 and counts["train"] + counts["validation"] > 1
+
+
+def _lacking_thumb(numbers: Numbers) -> str | None:
+    """Return which thumb a training would lack, up or down; None if it has both or neither."""
+    counts = numbers.get("thumbs_to_train")  # a report of an earlier version has none
+    if counts is None or (counts["up"] > 0) == (counts["down"] > 0):
+        return None
+    return "up" if counts["down"] else "down"
 
 
 def group_table(title: str, groups: Sequence[Numbers]) -> list[tuple[str, ...]]:
@@ -123,6 +141,15 @@ def missing_data(numbers: Numbers) -> list[str]:
     sentences = []
     if numbers["all"]["edited"] and not data["sft"]["train"]:
         sentences.append("No edit is left to train on.")
+    lacking = _lacking_thumb(numbers)
+    if lacking is not None:
+        sentences.append(
+            f"No thumb {lacking} is left to train on: method: kto learns from both, and is no "
+            "choice yet."
+        )
+    enough = [kind for kind, counts in data.items() if _is_enough(counts)]
+    if not enough:
+        sentences.append("Training needs two conversations: one to learn from and one to validate.")
     count = numbers.get("conversations_of_test_pairs")  # a report of an earlier version has none
     if numbers["test_weeks"] and count is not None and count < MIN_CONVERSATIONS:
         sentences.append(

@@ -2,8 +2,10 @@
 
 import pytest
 
+from job.config.commands import TrainConfig
 from job.feedback.run import run_feedback
-from job.feedback.screen import screen
+from job.feedback.screen import next_step, screen
+from job.training.examples import read_examples
 from tests.feedback.world import conversation, corrected, verdict
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\x1b[31m"
@@ -48,3 +50,37 @@ def test_bias_shows_which_lengths_are_judged(numbers):
     quarters = numbers["bias"]["by_length"]
     assert sum(quarter["judged"] for quarter in quarters) == numbers["judged"]
     assert numbers["bias"]["agents"] == 3
+
+
+@pytest.mark.parametrize(
+    ("edits", "ups", "downs", "wanted"),
+    [
+        (0, 8, 0, ""),
+        (0, 0, 8, ""),
+        (1, 0, 0, ""),
+        (0, 4, 4, "thumbs"),
+        (2, 4, 0, "sft"),
+        (8, 0, 0, "sft"),
+    ],
+)
+def test_the_next_step_is_a_training_that_can_learn(world, edits, ups, downs, wanted):
+    lines = world.night("2026-01-05", [conversation(number) for number in range(8)])
+    thumbs = ["up"] * ups + ["down"] * downs
+    rows = [verdict(line, edited=corrected(line)) for line in lines[:edits]]
+    rows += [verdict(line, verdict=one) for line, one in zip(lines[edits:], thumbs, strict=False)]
+    world.verdicts(rows)
+    numbers = run_feedback(world.config())
+    text = next_step(numbers, str(world.folder / "out"))
+    assert bool(text) == bool(wanted)
+    assert f"/{wanted}/train.jsonl" in text or not wanted
+    assert ("is left to train on: method: kto" in screen(numbers)) == ((ups == 0) != (downs == 0))
+    if text:
+        method = "kto" if wanted == "thumbs" else "sft"
+        data = {
+            side: str(world.folder / "out" / wanted / f"{side}.jsonl")
+            for side in ("train", "validation")
+            if world.rows(wanted, side)
+        }
+        content = {"run": "r", "method": method, "data": data, "output": str(world.folder)}
+        config = TrainConfig.model_validate(content | {"model": {"base": "b"}})
+        assert read_examples(config).train
