@@ -1,6 +1,5 @@
 """The whole config of each command: its keys and sections, and the checks across them."""
 
-from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -24,11 +23,13 @@ from job.config.sections import (
     GenerationSection,
     ModelSection,
     PromptSection,
+    RunName,
     Section,
     StorageSection,
     SummarizeLimitsSection,
     Uri,
     Uris,
+    as_list,
     check_folder,
     check_not_above,
     looks_like_a_file,
@@ -45,8 +46,7 @@ from job.config.serving_section import (
     check_serving,
 )
 from job.config.training_sections import LoraSection, PublishSection, TrainingSection
-
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+from job.config.watch_config import WatchConfig
 
 
 class TrainConfig(Section):
@@ -300,6 +300,12 @@ class FeedbackConfig(Section):
         description="Outputs of recap summarize that the agents have read: an output, a prefix "
         "below which outputs are, or a list of them."
     )
+    anchors: Uris | None = Field(
+        None,
+        description="Folder or prefix of the anchors of recap watch, or a list of them. No agent "
+        "has read them, so they are no nights here. They may lie below nights. None needs to be "
+        "there.",
+    )
     output: Uri = Field(
         description="Folder or prefix for the report and for the folders sft, pairs and thumbs."
     )
@@ -329,58 +335,15 @@ class FeedbackConfig(Section):
     def _output_is_a_folder(cls, uri: str) -> str:
         return check_folder(uri, ": feedback leaves several files")
 
-
-class WatchConfig(Section):
-    """`recap watch`: compare the figures of nights with those before them."""
-
-    run: RunName = Field(description="Name of the run in logs and on the page.")
-    nights: Uri = Field(
-        description="Folder or prefix of the nights. The name of each output has its date, as in "
-        "dt=2026-01-31; the last date in a name counts."
-    )
-    anchors: Uri | None = Field(
-        None,
-        description="Folder or prefix of anchors: nights over an input that never changes, with "
-        "their dates in their names. They show whether the data, the model or the measurement "
-        "changed. They may lie below nights. Those of another input than that of the last one are "
-        "left out. Name them once the first one is there.",
-    )
-    alpha: float = Field(
-        0.05,
-        gt=0,
-        le=0.5,
-        description="Largest probability of a false alarm, over all figures and any number of "
-        "nights.",
-    )
-    since: date | None = Field(
-        None,
-        description="First night that counts. Set it after an alarm is settled, or after a change "
-        "that was wanted: the comparison begins anew. null is the first night there is.",
-    )
-    until: date | None = Field(
-        None, description="Last night that counts. null is the last night there is."
-    )
-    leave_out: list[date] = Field(
-        default_factory=list,
-        description="Nights that do not count, such as those of holidays.",
-    )
-    expected: date | None = Field(
-        None,
-        description="Night that must be there, such as '{date}'. Until it is there, the command "
-        "waits, and then ends with 75. null compares the nights that there are.",
-    )
-    wait_minutes: float = Field(
-        0,
-        ge=0,
-        le=1440,
-        description="Minutes to wait for the expected night. 0 looks once.",
-    )
-    storage: StorageSection = StorageSection()
-
     @field_validator("anchors")
     @classmethod
-    def _anchors_leave_nights(cls, anchors: str | None, info: ValidationInfo) -> str | None:
-        return check_not_above(anchors, info.data.get("nights"))
+    def _anchors_leave_nights(
+        cls, anchors: str | list[str] | None, info: ValidationInfo
+    ) -> str | list[str] | None:
+        for folder in as_list(anchors or []):
+            for night in as_list(info.data.get("nights") or []):
+                check_not_above(folder, night)
+        return anchors
 
 
 Command = Literal["train", "summarize", "evaluate", "feedback", "watch"]

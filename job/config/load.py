@@ -18,7 +18,6 @@ from job.config.commands import (
     FeedbackConfig,
     SummarizeConfig,
     TrainConfig,
-    WatchConfig,
 )
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
@@ -35,6 +34,7 @@ from job.config.variables import (
     has_variable,
     replace_variables,
 )
+from job.config.watch_config import WatchConfig
 from job.errors import ConfigError
 
 FROM_SET = "--set"  # the location of a mistake in an override

@@ -22,13 +22,14 @@ from job.conversations.redaction import Redactor, make_redactor
 from job.errors import DamagedError, MissingError
 from job.identity import json_digest
 from job.storage.folders import MANIFEST, Manifest, read_manifest_file
-from job.storage.keys import below
+from job.storage.keys import below, is_below, relative_to
 from job.storage.open import InputFile, open_store
 from job.summarization.identity import hash_identity, hash_identity_of_challenger
-from job.summarization.nights_before import DATE
+from job.summarization.nights_before import DATE, is_in_anchors
 from job.summarization.output import SHADOW_ENDING, Output, open_output
 from job.summarization.writers import unescaped
 from job.summarization.written import written_files, written_rows
+from job.telemetry import warn
 
 COLUMNS = ("id", "summary", "digest", "adapter", "input_tokens", "source_uri", "source_line")
 OTHERS = (".rejects.jsonl", SHADOW_ENDING)  # beside one file of summaries
@@ -39,19 +40,27 @@ REMEDY = "correct nights, or run that night again"
 class Night:
     """A finished output of `recap summarize`: where it is, how it read, and who wrote it.
 
-    `name` is its date, or else the last part of its URI. `week` is that of the date, such as
-    2026-W05, None if its name has no date. `settings` has the hash with which digests of its lines
-    begin, and that of the lines of a challenger, if it had one.
+    `day` is the last date in its name, None without one. `settings` has the hash with which digests
+    of its lines begin, and that of the lines of a challenger, if it had one.
     """
 
     output: Output
     manifest: Manifest
-    name: str
-    week: str | None
+    day: date | None
     settings: tuple[blake2b, ...]
     reading: ReadingSection
     redactor: Redactor | None
     inputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its date, or else the last part of its URI."""
+        return self.day.isoformat() if self.day else self.output.uri.rstrip("/").rpartition("/")[2]
+
+    @property
+    def week(self) -> str | None:
+        """The week of its date, such as 2026-W05."""
+        return week_of(self.day) if self.day else None
 
     @property
     def digest(self) -> str:
@@ -87,24 +96,50 @@ class Written:
     counts: dict[tuple[int, str | None], int] = field(default_factory=dict)  # by night and adapter
 
 
-def find_nights(uris: Sequence[str], storage: StorageSection) -> list[Night]:
-    """Return the finished nights at and below `uris`, each once, by URI.
+def find_nights(
+    uris: Sequence[str], storage: StorageSection, anchors: Sequence[str] = ()
+) -> list[Night]:
+    """Return the finished nights at and below `uris`, each once, by date and URI.
 
-    Raise MissingError for a URI with none, DamagedError for an output that cannot be understood.
+    What is below `anchors` is no night. Those without a date in their names are last. Raise
+    MissingError for a URI with none, DamagedError for an output that cannot be understood.
     """
+    left_out = [open_store(uri, storage).uri for uri in anchors]
     nights: dict[str, Night] = {}
     for uri in uris:
-        found = list(_nights_at(uri, storage))
+        found = list(_nights_at(uri, storage, left_out))
         if not found:
+            beside = f", but for anchors, {', '.join(anchors)}" if anchors else ""
             raise MissingError(
-                f"{uri}: no finished output of recap summarize is there or below; correct nights"
+                f"{uri}: no finished output of recap summarize is there or below{beside}; correct "
+                "nights"
             )
         nights |= {night.output.uri: night for night in found}
-    return [nights[uri] for uri in sorted(nights)]
+        _warn_of_anchors(found, open_store(uri, storage).uri)
+    return sorted(nights.values(), key=_place)
+
+
+def _warn_of_anchors(nights: Sequence[Night], uri: str) -> None:
+    uris = [night.output.uri for night in nights]
+    inside = [each for each in uris if is_in_anchors(relative_to(uri, each))]
+    if inside:
+        warn(
+            "outputs below a folder `anchors` count as nights that agents have read: if they are "
+            "those of recap watch, name their folder in the key anchors",
+            count=len(inside),
+            first=min(inside),
+        )
+
+
+def _place(night: Night) -> tuple[date, str]:
+    return night.day or date.max, night.output.uri
 
 
 def read_lines(nights: Sequence[Night], ids: Container[str]) -> Written:
-    """Read every line of the nights, and keep those whose id is among `ids`."""
+    """Read every line of the nights, and keep those whose id is among `ids`.
+
+    Of nights that wrote the same line, the first has it: an agent who has read any has read that.
+    """
     written = Written()
     for number, night in enumerate(nights):
         characters = array("I")
@@ -130,7 +165,7 @@ def week_of(day: date) -> str:
     return f"{year}-W{week:02d}"
 
 
-def _nights_at(uri: str, storage: StorageSection) -> Iterator[Night]:
+def _nights_at(uri: str, storage: StorageSection, left_out: Sequence[str]) -> Iterator[Night]:
     if names_one_file(uri):
         yield from _night(open_output(uri, storage))
         return
@@ -139,6 +174,8 @@ def _nights_at(uri: str, storage: StorageSection) -> Iterator[Night]:
         folder, _, name = entry.key.rpartition("/")
         where = below(store.uri, folder) if folder else store.uri
         if any(part.startswith(("_", ".")) for part in entry.key.split("/")):
+            continue
+        if is_below(where, left_out):
             continue
         if name == MANIFEST:
             yield from _night(open_output(where, storage))
@@ -170,12 +207,10 @@ def _night(output: Output) -> Iterator[Night]:
             f"{output.uri}: its manifest is of another version of recap and cannot be understood "
             f"({type(error).__name__}): {REMEDY}"
         ) from error
-    day = _date_in(output.uri)
     yield Night(
         output=output,
         manifest=manifest,
-        name=day.isoformat() if day else output.uri.rstrip("/").rpartition("/")[2],
-        week=week_of(day) if day else None,
+        day=_date_in(output.uri),
         settings=_settings(identity),
         reading=reading,
         redactor=make_redactor(redaction),

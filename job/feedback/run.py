@@ -97,7 +97,8 @@ def run_feedback(config: FeedbackConfig) -> dict[str, Any]:
 def find_sources(config: FeedbackConfig) -> Sources:
     """Return the files of verdicts and the nights. Raise MissingError for what is not there."""
     files = list_inputs(as_list(config.verdicts), config.storage)
-    return Sources(files, find_nights(as_list(config.nights), config.storage))
+    anchors = as_list(config.anchors or [])
+    return Sources(files, find_nights(as_list(config.nights), config.storage, anchors))
 
 
 def make_feedback(config: FeedbackConfig, sources: Sources, sets: list[EvaluationSet]) -> Feedback:

@@ -9,15 +9,9 @@ and this machine.
 
 from dataclasses import replace
 
-from job.config.commands import (
-    Config,
-    FeedbackConfig,
-    ModelConfig,
-    SummarizeConfig,
-    TrainConfig,
-    WatchConfig,
-)
+from job.config.commands import Config, FeedbackConfig, ModelConfig, SummarizeConfig, TrainConfig
 from job.config.sections import as_list
+from job.config.watch_config import WatchConfig
 from job.environment import count_gpus
 from job.errors import ConfigError, ExitCode
 from job.preflight.access import check_clock

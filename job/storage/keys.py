@@ -1,6 +1,7 @@
 """Keys and URIs: which keys may become paths, and how a URI is split. Touches no store."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from job.errors import ConfigError, DataError
@@ -124,6 +125,11 @@ def below(prefix: str, key: str) -> str:
 def relative_to(prefix: str, key: str) -> str:
     """Return the key relative to the folder `prefix`: the opposite of `below`."""
     return key.removeprefix(f"{prefix}/") if prefix else key
+
+
+def is_below(uri: str, folders: Iterable[str]) -> bool:
+    """Return True if `uri` is one of these folders or below one: all as stores have them."""
+    return any(f"{uri}/".startswith(f"{folder}/") for folder in folders)
 
 
 def split_file(uri: str) -> tuple[str, str]:

@@ -16,11 +16,11 @@ from job.config.commands import (
     ModelConfig,
     SummarizeConfig,
     TrainConfig,
-    WatchConfig,
     command_of,
 )
 from job.config.dates import with_date
 from job.config.load import load_config, resolved_yaml
+from job.config.watch_config import WatchConfig
 from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.evaluation.metrics.all_metrics import METRICS
 from job.identity import sha256_of

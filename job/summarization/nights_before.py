@@ -14,6 +14,7 @@ from job.summarization.records import Counts
 from job.summarization.sample import Lengths
 
 MAX_NIGHTS = 14
+ANCHORS = "anchors"
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -50,6 +51,11 @@ class ComparedNight:
             facts["identity"]["weights"]["adapter"],
             None if lengths is None else Lengths(**lengths),
         )
+
+
+def is_in_anchors(key: str) -> bool:
+    """Return True if the key of an output has a folder `anchors`, where the pages put anchors."""
+    return ANCHORS in key.split("/")
 
 
 def read_nights_before(uri: str, storage: StorageSection) -> list[ComparedNight]:

@@ -10,7 +10,7 @@ from job.config.sections import StorageSection
 from job.errors import DamagedError, MissingError
 from job.identity import json_digest
 from job.storage.folders import MANIFEST, Manifest, read_manifest_file
-from job.storage.keys import below
+from job.storage.keys import below, is_below
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.summarization.identity import CANDIDATES, CHALLENGER
@@ -133,7 +133,7 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
     one that is being published, is no night here. What is below `anchors` is none either.
     """
     store = open_store(uri, storage)
-    manifests = list(_manifests(store, anchors))
+    manifests = list(_manifests(store, _left_out(anchors, storage)))
     with ThreadPoolExecutor(MANIFESTS_AT_ONCE) as pool:
         read = list(pool.map(lambda each: _read(store, *each), manifests))
     by_day: dict[date, WatchedNight] = {}
@@ -156,17 +156,22 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
 
 def is_there(day: date, uri: str, storage: StorageSection, anchors: str | None = None) -> bool:
     """Return True if a night of this day is below `uri`. Reads no manifest."""
-    return any(found == day for found, _ in _manifests(open_store(uri, storage), anchors))
+    manifests = _manifests(open_store(uri, storage), _left_out(anchors, storage))
+    return any(found == day for found, _ in manifests)
 
 
-def _manifests(store: Store, anchors: str | None) -> Iterator[tuple[date, str]]:
-    """Yield the day and the key of each manifest with a date, without those below `anchors`."""
+def _left_out(anchors: str | None, storage: StorageSection) -> Sequence[str]:
+    """Return the location of `anchors` as stores have it: a path may be written in several ways."""
+    return () if anchors is None else (open_store(anchors, storage).uri,)
+
+
+def _manifests(store: Store, left_out: Sequence[str]) -> Iterator[tuple[date, str]]:
+    """Yield the day and the key of each manifest with a date, without those below `left_out`."""
     for entry in store.list(skip=lambda key: not key.endswith(MANIFEST)):
         day = day_of(entry.key)
         if day is None or not entry.key.endswith(MANIFEST):
             continue
-        where = below(store.uri, entry.key)
-        if anchors is None or not where.startswith(f"{anchors.rstrip('/')}/"):
+        if not is_below(below(store.uri, entry.key), left_out):
             yield day, entry.key
 
 

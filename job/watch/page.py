@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from job.config.commands import WatchConfig
+from job.config.watch_config import WatchConfig
 from job.errors import ConfigError
 from job.pages.charts import Curve, LineChart, Table, line_chart
 from job.pages.render import render

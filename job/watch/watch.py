@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from job.config.commands import WatchConfig
+from job.config.watch_config import WatchConfig
 from job.errors import AlarmError, DamagedError, MissingError, RetryError
+from job.storage.keys import relative_to
+from job.storage.open import open_store
+from job.summarization.nights_before import is_in_anchors
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
 from job.watch.languages import compare_languages
@@ -52,6 +55,7 @@ def judge_nights(config: WatchConfig) -> Verdict:
     """
     found = read_nights(config.nights, config.storage, config.anchors)
     _warn_of_what_does_not_count(found)
+    _warn_of_anchors(config, found)
     nights = since(found.nights, config.since, config.until, config.leave_out)
     if not nights:
         beside = f" and not below anchors, {config.anchors}" if config.anchors else ""
@@ -131,6 +135,20 @@ def _warn_of_what_does_not_count(found: Nights) -> None:
             "by a config of its own, with its own prefix in nights",
             count=len(found.of_the_same_day),
             first=found.of_the_same_day[:MAX_NAMED],
+        )
+
+
+def _warn_of_anchors(config: WatchConfig, found: Nights) -> None:
+    """Warn if nights lie in a folder that has the name of anchors, and no key says so."""
+    above = open_store(config.nights, config.storage).uri
+    uris = [*(night.uri for night in found.nights), *found.of_the_same_day]
+    inside = [uri for uri in uris if is_in_anchors(relative_to(above, uri))]
+    if inside:
+        warn(
+            "outputs below a folder `anchors` count as nights: if they are anchors, name their "
+            "folder in the key anchors",
+            count=len(inside),
+            first=min(inside),
         )
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from job.config.commands import FeedbackConfig, TrainConfig, WatchConfig
+from job.config.commands import FeedbackConfig, TrainConfig
 from job.config.document import ConfigText
 from job.config.load import load_config
+from job.config.watch_config import WatchConfig
 from tests.infra.kustomize import (
     WEEKLY,
     Manifest,
@@ -118,6 +119,7 @@ def test_a_week_trains_on_what_its_feedback_has_written(overlay):
     assert challenger.data.validation == feedback.evaluation_sets, "never trained on"
     assert challenger.training.start_from == feedback.champion
     assert config(overlay, "nightly").output.startswith(str(feedback.nights))
+    assert feedback.anchors == f"{feedback.nights}anchors/", "where watching.md puts them"
     assert VARIABLES["date"] in feedback.output
     assert VARIABLES["date"] in challenger.run, "each week has a challenger of its own"
     assert challenger.publish.gate is not None

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from job.config.commands import WatchConfig
+from job.config.watch_config import WatchConfig
 from job.storage.folders import Manifest
 from job.summarization.quality import FACT
 from job.watch.nights import WatchedNight

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from job.config.commands import WatchConfig
+from job.config.watch_config import WatchConfig
 from job.storage.folders import Manifest
 from job.watch.challengers import Tried, find_trial
 from job.watch.measured import Measured

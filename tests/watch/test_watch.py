@@ -217,6 +217,24 @@ def test_anchors_below_the_nights_are_no_nights(real, tmp_path):
     assert (len(verdict.nights), len(verdict.anchors)) == (5, 1)
 
 
+@pytest.mark.parametrize("anchors", ["{}/./nights//anchors/", "file://{}/nights/anchors"])
+def test_the_path_of_anchors_may_be_written_otherwise(real, tmp_path, anchors):
+    folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(5))
+    write_nights(folder / "anchors", real[1], Team(1).nights(7))
+    verdict = judge_nights(config_of(tmp_path, anchors=anchors.format(tmp_path)))
+    assert (len(verdict.nights), len(verdict.anchors)) == (5, 7)
+
+
+def test_anchors_that_no_key_names_are_warned_of(real, tmp_path, caplog):
+    folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(5))
+    write_nights(folder / "anchors", real[1], Team(1).anchors(8))
+    judge_nights(config_of(tmp_path))
+    assert "name their folder in the key anchors" in caplog.text
+    caplog.clear()
+    judge_nights(config_of(tmp_path, nights=str(folder / "anchors")))
+    assert "the key anchors" not in caplog.text
+
+
 def test_anchors_of_another_input_are_left_out(changed, real, tmp_path):
     write_nights(tmp_path / "nights", real[1], Team(1).nights(3))
     other = {**real[1].extra["identity"], "input": {"other.jsonl": "1 byte"}}
