@@ -54,6 +54,17 @@ class WatchConfig(Section):
     )
     storage: StorageSection = StorageSection()
 
+    @field_validator("until")
+    @classmethod
+    def _until_is_not_before_since(cls, until: date | None, info: ValidationInfo) -> date | None:
+        since = info.data.get("since")
+        if until is not None and since is not None and until < since:
+            raise ValueError(
+                f"{until} is before since, {since}, so that no night would count; wanted the same "
+                "day or a later one"
+            )
+        return until
+
     @field_validator("anchors")
     @classmethod
     def _anchors_leave_nights(cls, anchors: str | None, info: ValidationInfo) -> str | None:

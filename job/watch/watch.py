@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from job.config.watch_config import WatchConfig
 from job.errors import AlarmError, DamagedError, MissingError, RetryError
+from job.printable import number_of
 from job.storage.keys import relative_to
 from job.storage.open import open_store
 from job.summarization.nights_before import is_in_anchors
@@ -58,11 +59,7 @@ def judge_nights(config: WatchConfig) -> Verdict:
     _warn_of_anchors(config, found)
     nights = since(found.nights, config.since, config.until, config.leave_out)
     if not nights:
-        beside = f" and not below anchors, {config.anchors}" if config.anchors else ""
-        raise MissingError(
-            f"nights: no night with figures is below {config.nights}{beside}; wanted outputs of "
-            "recap summarize with a date in their names, as in dt=2026-01-31"
-        )
+        raise _no_night(config, found.nights)
     _check_expected(config, found, nights)
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # of the time zone that is first
     if nights[-1].day > tomorrow:
@@ -113,6 +110,21 @@ def require_anchors(config: WatchConfig, verdict: Verdict) -> None:
             "and no alarm was due. Correct anchors, or run the first one (docs/watching.md, "
             "Anchors), or remove the key until then"
         )
+
+
+def _no_night(config: WatchConfig, there: Sequence[WatchedNight]) -> MissingError:
+    """Return the error for a watch of which no night counts, by what is `there`."""
+    if there:
+        count = number_of(len(there), "night is", "nights are")
+        return MissingError(
+            f"nights: {count} below {config.nights}, from {there[0].day} to {there[-1].day}, and "
+            "none counts; correct since, until or leave_out"
+        )
+    beside = f" and not below anchors, {config.anchors}" if config.anchors else ""
+    wanted = "wanted outputs of recap summarize with a date in their names, as in dt=2026-01-31"
+    if day_of(config.nights.rstrip("/").rpartition("/")[2]) is not None:
+        wanted = "its own name has a date, as one night has: name the folder above"
+    return MissingError(f"nights: no night with figures is below {config.nights}{beside}; {wanted}")
 
 
 def _warn_of_what_does_not_count(found: Nights) -> None:

@@ -217,6 +217,32 @@ def test_anchors_below_the_nights_are_no_nights(real, tmp_path):
     assert (len(verdict.nights), len(verdict.anchors)) == (5, 1)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [{"since": "2027-01-01"}, {"until": "2025-01-01"}, {"leave_out": [day(0), day(1)]}],
+    ids=["since", "until", "leave_out"],
+)
+def test_nights_that_do_not_count_are_not_called_missing(real, tmp_path, keys):
+    write_nights(tmp_path / "nights", real[1], Team(1).nights(2))
+    wanted = f"2 nights are below .*, from {day(0)} to {day(1)}, and none counts; correct since"
+    with pytest.raises(MissingError, match=wanted):
+        judge_nights(config_of(tmp_path, **keys))
+
+
+def test_a_night_itself_is_no_folder_of_nights(real, tmp_path):
+    folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(1))
+    night = f"{folder}/dt={day(0)}/"
+    with pytest.raises(MissingError, match=f"below {night}; its own name has a date.* above"):
+        judge_nights(config_of(tmp_path, nights=night))
+
+
+def test_until_before_since_is_a_mistake():
+    text = "run: w\nnights: s3://b/nights\nsince: 2026-02-01\nuntil: 2026-01-31\n"
+    with pytest.raises(ConfigError, match=r"until .*2026-01-31 is before since, 2026-02-01"):
+        load_config("watch", ConfigText("w.yaml", text))
+    assert load_config("watch", ConfigText("w.yaml", text.replace("01-31", "02-01"))).until
+
+
 @pytest.mark.parametrize("anchors", ["{}/./nights//anchors/", "file://{}/nights/anchors"])
 def test_the_path_of_anchors_may_be_written_otherwise(real, tmp_path, anchors):
     folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(5))
