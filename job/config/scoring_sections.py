@@ -48,8 +48,9 @@ class ScoringRewardModelSection(RewardModelSection):
 
     pairs: Uris = Field(
         description="Pairs of a chosen and a rejected summary, as pairs/ of `recap feedback`, that "
-        "the reward model was not trained on. Its agreement with people on them stands beside its "
-        "scores."
+        "the reward model was not trained on: a conversation of its training, or of an "
+        "evaluation's `train`, ends the command. Its agreement with people on them stands beside "
+        "its scores."
     )
 
 

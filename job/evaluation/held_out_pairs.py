@@ -59,13 +59,7 @@ class HeldOutPairs:
         if self.why:
             return self.why
         if self.leaks:
-            exact = sum(leak.kind == "exact" for leak in self.leaks)
-            count = number_of(len(self.leaks), "training conversation", "training conversations")
-            repeats = "repeats" if len(self.leaks) == 1 else "repeat"
-            return (
-                f"{count} {repeats} one of the held-out pairs ({exact} exactly, "
-                f"{len(self.leaks) - exact} nearly), so a win would be no proof"
-            )
+            return f"{repeats_of(self.leaks)}, so a win would be no proof"
         if len(self.conversations) < MIN_CONVERSATIONS:
             count = number_of(len(self.conversations), "conversation", "conversations")
             return f"they are of {count}, and fewer than {MIN_CONVERSATIONS} never pass"
@@ -141,6 +135,17 @@ def check_usable(pairs: HeldOutPairs) -> None:
     if pairs.leaks:
         remedy = f"take them out of the training data: {named(pairs.leaks)}"
     raise DataError(f"publish.pairs: {why}; {remedy}, or remove publish.pairs")
+
+
+def repeats_of(leaks: Sequence[Overlap]) -> str:
+    """Return how many training conversations repeat one of the pairs, as a sentence's beginning."""
+    exact = sum(leak.kind == "exact" for leak in leaks)
+    count = number_of(len(leaks), "training conversation", "training conversations")
+    repeats = "repeats" if len(leaks) == 1 else "repeat"
+    return (
+        f"{count} {repeats} one of the held-out pairs ({exact} exactly, {len(leaks) - exact} "
+        "nearly)"
+    )
 
 
 def named(leaks: Sequence[Overlap]) -> str:

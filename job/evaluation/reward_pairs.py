@@ -4,23 +4,33 @@ Its scores are worth what this accuracy is. A model may have learned no more tha
 prefer longer summaries, or shorter ones: so the accuracy of choosing by length is measured, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.config.data_sections import ReadingSection
-from job.config.scoring_sections import ScoringRewardModelSection, ScoringSection
+from job.config.scoring_sections import ScoringRewardModelSection
 from job.config.sections import StorageSection, as_list
 from job.conversations.cleaning import clean
-from job.errors import DamagedError, naming_key
+from job.conversations.record import Conversation
+from job.conversations.splits import find_repeats
+from job.errors import DamagedError, DataError, naming_key
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from job.evaluation.evaluate import SEED
-from job.evaluation.held_out_pairs import HeldOutPair, HeldOutPairs, group_pairs, read_pairs
+from job.evaluation.held_out_pairs import (
+    HeldOutPair,
+    HeldOutPairs,
+    group_pairs,
+    named,
+    read_pairs,
+    repeats_of,
+)
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.reward import KEY, REWARD, loaded_reward_model
+from job.evaluation.reward_training import read_learned
 from job.evaluation.win_rate import means_by_conversation, shown_rate, within
 from job.evaluation.words import length
 from job.inference.reward import RewardModel
@@ -37,7 +47,8 @@ INTERVALS = ("accuracy", "by_length", "beyond_length", "margin")
 class RewardOnPairs:
     """The agreement of a reward model with people, on pairs that it was not trained on.
 
-    `has_chosen` is True if the checkpoint was chosen by the loss on these pairs.
+    `has_chosen` is True if the checkpoint was chosen by the loss on these pairs. `not_compared`
+    says why they could not be compared with what it was trained on; it is empty if they were.
     Intervals are over conversations. `accuracy` is the share of pairs whose chosen summary has the
     higher score; a tie is half. `by_length` is that of a rule that knows lengths alone, `longer`
     says which. `beyond_length` is the first minus the second. `margin` is the mean difference of
@@ -54,6 +65,7 @@ class RewardOnPairs:
     longer: bool = True
     length_correlation: float | None = None
     has_chosen: bool = False
+    not_compared: str = ""
 
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> "RewardOnPairs":
@@ -76,15 +88,15 @@ class RewardOnPairs:
     @property
     def is_trusted(self) -> bool:
         """True if it is shown to agree with people more than chance and lengths do."""
-        beats = [self.accuracy and self.accuracy.low > HALF]
+        beats = [not self.not_compared, self.accuracy and self.accuracy.low > HALF]
         beats.append(self.beyond_length and self.beyond_length.low > 0)
         return all(beats) and self.accuracy is not None and self.accuracy.is_known
 
     def verdict(self) -> str:
         """Return in one sentence whether its scores can be trusted."""
         if self.accuracy is None or self.beyond_length is None:
-            return "Nothing is known of the reward model: no held-out pair fits into a row."
-        pairs = "pairs that also chose the checkpoint" if self.has_chosen else "held-out pairs"
+            return f"Nothing is known of the reward model: no {self._kind}pair fits into a row."
+        pairs = "pairs that also chose the checkpoint" if self.has_chosen else f"{self._kind}pairs"
         kept = f"It agrees with people on {shown_rate(self.accuracy)} of {pairs}"
         if self.accuracy.low <= HALF or not self.accuracy.is_known:
             return f"{kept}, which is not shown to be better than chance: do not rely on it."
@@ -98,11 +110,15 @@ class RewardOnPairs:
 
     def lines(self) -> list[str]:
         """Return the numbers in lines, for people."""
-        held_out = "" if self.has_chosen else "held-out "
-        pairs = number_of(self.pairs, f"{held_out}pair", f"{held_out}pairs")
+        pairs = number_of(self.pairs, f"{self._kind}pair", f"{self._kind}pairs")
         found = [f"{pairs} of {number_of(self.conversations, 'conversation', 'conversations')}"]
         if self.has_chosen:
             found[0] += ", by whose loss the checkpoint was chosen, too: that flatters it"
+        if self.not_compared:
+            found[0] += (
+                f", which could not be compared with what it was trained on ({self.not_compared}): "
+                "if it was trained on them, that flatters it"
+            )
         if self.left_out:
             found[0] += f"; {self.left_out:,} more do not fit into a row"
         if self.accuracy is None or self.by_length is None or self.margin is None:
@@ -119,6 +135,21 @@ class RewardOnPairs:
                 f"differences of scores and of lengths correlate by {self.length_correlation:+.2f}"
             )
         return found
+
+    @property
+    def _kind(self) -> str:
+        """The word before pairs: they are called held-out only where that is known."""
+        return "" if self.has_chosen or self.not_compared else "held-out "
+
+
+class RewardPairs(NamedTuple):
+    """Pairs that show what a reward model is worth.
+
+    `not_compared` says why they could not be compared with what it was trained on.
+    """
+
+    pairs: HeldOutPairs
+    not_compared: str
 
 
 def judge_on_pairs(model: RewardModel, pairs: HeldOutPairs, samples: int) -> RewardOnPairs:
@@ -142,24 +173,21 @@ def judge_on_pairs(model: RewardModel, pairs: HeldOutPairs, samples: int) -> Rew
 
 
 def with_trust(
-    models: dict[str, MetricModel],
-    options: ScoringSection,
-    reading: ReadingSection,
-    storage: StorageSection,
+    models: dict[str, MetricModel], given: RewardPairs | None, samples: int
 ) -> dict[str, MetricModel]:
     """Return the models, the reward model, if there is one, with what its scores are worth.
 
-    Loads it, and frees its memory. Raise DataError for pairs that cannot be read.
+    Loads it, and frees its memory. `samples` is the number of resamples.
     """
-    section = options.reward_model
-    if section is None:
+    if given is None:
         return models
-    pairs = read_reward_pairs(section, reading, storage)
+    pairs = given.pairs
     own = models[REWARD.name]
     with loaded_reward_model(own) as judge:
         steps = judge.encoder.prompt.cleaning
         cleaned = [clean(conversation, steps) for conversation in pairs.conversations]
-        found = judge_on_pairs(judge, HeldOutPairs(cleaned, pairs.pairs), options.bootstrap_samples)
+        found = judge_on_pairs(judge, HeldOutPairs(cleaned, pairs.pairs), samples)
+    found = replace(found, not_compared=given.not_compared)
     sentence = " ".join([found.verdict(), *(f"{line}." for line in found.lines())])
     event("reward model", verdict=found.verdict())
     trust = {"sentence": sentence, "pairs": found.to_json()}
@@ -167,12 +195,37 @@ def with_trust(
 
 
 def read_reward_pairs(
-    section: ScoringRewardModelSection, reading: ReadingSection, storage: StorageSection
-) -> HeldOutPairs:
-    """Read the pairs that show what a reward model is worth. Raise DataError for others."""
+    section: ScoringRewardModelSection | None,
+    reading: ReadingSection,
+    storage: StorageSection,
+    train: Iterable[Conversation] = (),
+) -> RewardPairs | None:
+    """Read the pairs that show what a reward model is worth; None without one.
+
+    Compare their conversations with those of `train`, which the config names, and with those of
+    the reward model's own training. Raise DataError if one of either repeats one of the pairs, and
+    for a row that is no pair.
+    """
+    if section is None:
+        return None
     with naming_key(f"{KEY}.pairs"):
         files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))
-    return group_pairs(read_pairs(files, reading))
+    pairs = group_pairs(read_pairs(files, reading))
+    _check_apart(pairs, train, "train")
+    learned = read_learned(section.adapter, storage)
+    _check_apart(pairs, learned.conversations, "the data of the reward model's training")
+    return RewardPairs(pairs, learned.why_unknown)
+
+
+def _check_apart(pairs: HeldOutPairs, train: Iterable[Conversation], where: str) -> None:
+    """Raise DataError if a conversation to train on repeats one of the pairs."""
+    # Two trainings may have learned the same conversation.
+    leaks = list(dict.fromkeys(find_repeats(train, pairs.conversations)))
+    if leaks:
+        raise DataError(
+            f"{KEY}.pairs: {repeats_of(leaks)}, in {where}, so its agreement with people would "
+            f"flatter it; take them out of the pairs ({named(leaks)}), or give pairs of later weeks"
+        )
 
 
 def compare(

@@ -41,7 +41,7 @@ from job.evaluation.promotion import Champion, Judged, promote
 from job.evaluation.reload import reload_of
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation
-from job.evaluation.reward_pairs import with_trust
+from job.evaluation.reward_pairs import RewardPairs, read_reward_pairs, with_trust
 from job.evaluation.served import Served, serve_judged
 from job.evaluation.systems import GIVEN, TUNED, Scored, System
 from job.inference.choose import check_installed
@@ -69,6 +69,8 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     references = None if train is None else all_references(train)
     others = read_others(config.evaluation.others, config.storage, chosen)
     contest = begin_contest(config, train or [])
+    options = config.evaluation
+    pairs = read_reward_pairs(options.reward_model, config.data, config.storage, train or [])
     del train  # it may be large
     model = None if config.summaries else _fetch(config, contest.champion)
     steps = model.steps if model else resolve_steps(config.data, everything)
@@ -76,7 +78,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     kept = {conversation.source for conversation in conversations}
     rows = [row for row, conversation in enumerate(chosen) if conversation.source in kept]
     others = [other.at(rows) for other in others]
-    models = _metric_models(config, everything, steps)
+    models = _metric_models(config, pairs, everything, steps)
     contest = replace(contest, models=models)
     if model is not None and departures_of_config(model.filled, model.fetched.prompt.cleaning):
         contest = replace(contest, champion=replace(contest.champion, is_served_otherwise=True))
@@ -89,7 +91,6 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
             served = _summarize(config, judged, model.adapter.uri, place)
         rivals = summarize_rivals(contest, judged, conversations, chosen, place)
         systems = [*served.systems, *rivals.champion, *others]
-        options = config.evaluation
         scored = evaluate(systems, conversations, options, references, models)
         evaluation = replace(scored.evaluation, departures=_departures(model, served))
         digest = judged.model.adapter_digest if judged else None
@@ -177,12 +178,15 @@ def _facts(config: EvaluateConfig, model: _Model | None) -> dict[str, Any]:
 
 
 def _metric_models(
-    config: EvaluateConfig, everything: Sequence[Conversation], steps: Sequence[CleaningStep]
+    config: EvaluateConfig,
+    pairs: RewardPairs | None,
+    everything: Sequence[Conversation],
+    steps: Sequence[CleaningStep],
 ) -> dict[str, MetricModel]:
     """Return the models of metrics by metric: a mistake ends the run before it costs anything."""
     options = config.evaluation
     models = fetch_models(options, config.storage, cache_folder())
-    models = with_trust(models, options, config.data, config.storage)
+    models = with_trust(models, pairs, options.bootstrap_samples)
     if options.faithfulness_labels is None:
         return models
     conversations = clean_all(everything, steps)

@@ -5,23 +5,21 @@ validation split and the older test sets of its training, and the input of the e
 it in.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from job.config.commands import FeedbackConfig, TrainConfig
+from job.config.commands import FeedbackConfig
 from job.config.data_sections import ReadingSection
 from job.config.method_sections import Judged
 from job.config.sections import StorageSection, as_list
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import compare
-from job.errors import DamagedError, ForbiddenError, MissingError
+from job.errors import DamagedError, MissingError
 from job.evaluation.held_out_pairs import PAIRS, read_pairs
+from job.evaluation.training_record import read_training_record
 from job.model.fetch import read_adapter
 from job.storage.folders import read_manifest
 from job.storage.open import InputFile, list_inputs, open_store
@@ -29,7 +27,6 @@ from job.storage.selection import Selection
 from job.telemetry import event
 
 REMEDY = "name the conversations that it was judged on by evaluation_sets, and remove champion"
-RUN = "run.json"  # beside the folder of an adapter that a training published
 
 
 class EvaluationSet(NamedTuple):
@@ -97,8 +94,8 @@ def count_leaks(leaks: Sequence[Leak]) -> list[dict[str, Any]]:
 
 def _sets_of_champion(uri: str, storage: StorageSection) -> list[EvaluationSet]:
     adapter = read_adapter(uri, storage)
-    folder, _, name = adapter.uri.rstrip("/").rpartition("/")
-    sets = _sets_of_training(folder, storage) if name == "adapter" and folder else []
+    folder, _, _ = adapter.uri.rstrip("/").rpartition("/")
+    sets = _sets_of_training(adapter.uri, storage)
     if adapter.pointer is not None:
         source = adapter.pointer.champion.evaluation.get("source")
         # The scores of a training are in its own folder.
@@ -112,23 +109,17 @@ def _sets_of_champion(uri: str, storage: StorageSection) -> list[EvaluationSet]:
     return sets
 
 
-def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSet]:
-    """Return what judges the run in this folder; none if no run is there."""
+def _sets_of_training(adapter: str, storage: StorageSection) -> list[EvaluationSet]:
+    """Return what judged this adapter at the end of its training; none without a record of it."""
     from job.training.examples import read_examples
 
     try:
-        content = open_store(folder, storage).read(RUN)
-    except (MissingError, ForbiddenError):
+        record = read_training_record(adapter, storage)
+    except DamagedError as error:
+        raise DamagedError(f"{error}: {REMEDY}") from error
+    if record is None:
         return []
-    try:
-        config = TrainConfig.model_validate(json.loads(content)["config"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise DamagedError(
-            f"{folder}/{RUN} is of another version of recap and cannot be understood "
-            f"({type(error).__name__}): {REMEDY}"
-        ) from error
-    # The storage is the one of this config: the run may have had another address for the same.
-    config = config.model_copy(update={"storage": storage})
+    config = record.config
     run = f"training {config.run}"
     if config.data.validation is not None:
         uris = as_list(config.data.validation)

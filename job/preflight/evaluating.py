@@ -47,7 +47,7 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
         checks += metric_model_checks(
-            config.evaluation, config.storage, everything, config.data, devices
+            config.evaluation, config.storage, everything, config.data, devices, train or ()
         )
     look = partial(describe_prompts, found.chosen) if found else None
     checks += generating_checks(config, devices, look)

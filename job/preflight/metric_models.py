@@ -1,6 +1,6 @@
 """Plan the models that metrics read texts with, and the labels of people. Reads no weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from job.config.data_sections import ReadingSection
@@ -39,9 +39,11 @@ def metric_model_checks(
     conversations: Sequence[Conversation],
     reading: ReadingSection = AS_READ,
     devices: Devices | None = NONE_NAMED,
+    train: Iterable[Conversation] = (),
 ) -> list[Check]:
     """Return a check of each model that a metric needs, and one of the labels, if there are any.
 
+    `train` is what the config of an evaluation names as trained on.
     `devices` are those that the job might run on; with None, no memory is asked, which loads torch.
     """
     checks = []
@@ -52,7 +54,7 @@ def metric_model_checks(
             return describe_metric_model(key, section, storage)
 
         checks.append(check(metric, describe, key))
-    checks += _reward_checks(options, storage, reading, devices)
+    checks += _reward_checks(options, storage, reading, devices, train)
     uri = options.faithfulness_labels
     if uri is not None:
 
@@ -70,6 +72,7 @@ def _reward_checks(
     storage: StorageSection,
     reading: ReadingSection,
     devices: Devices | None,
+    train: Iterable[Conversation],
 ) -> list[Check]:
     """Return the checks of the reward model and of the pairs that show what it is worth, if any."""
     section = options.reward_model
@@ -77,13 +80,21 @@ def _reward_checks(
         return []
 
     def read() -> Found[None]:
-        pairs = read_reward_pairs(section, reading, storage)
-        count = len(pairs.conversations)
-        text = f"{number_of(len(pairs.pairs), 'pair', 'pairs')} of {count:,} conversations"
-        if count >= MIN_CONVERSATIONS:
+        given = read_reward_pairs(section, reading, storage, train)
+        assert given is not None, "asked only with a reward model"
+        count = len(given.pairs.conversations)
+        text = f"{number_of(len(given.pairs.pairs), 'pair', 'pairs')} of {count:,} conversations"
+        why = []
+        if given.not_compared:
+            text += f", perhaps trained on ({given.not_compared})"
+            why.append("they may flatter the reward model")
+        else:
+            text += ", none of them trained on"
+        if count < MIN_CONVERSATIONS:
+            why.append(f"fewer than {MIN_CONVERSATIONS} hardly show what the reward model is worth")
+        if not why:
             return Found(text, None)
-        why = f"fewer than {MIN_CONVERSATIONS} hardly show what the reward model is worth"
-        return Found(f"warning: {text}: {why}", None, is_known=False)
+        return Found(f"warning: {text}: {', and '.join(why)}", None, is_known=False)
 
     pairs, _ = check_value("reward pairs", read, f"{REWARD_KEY}.pairs")
     return [

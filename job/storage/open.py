@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from job.config.sections import StorageSection
 from job.errors import ConfigError, DataError, ForbiddenError, MissingError
+from job.identity import json_digest
 from job.printable import visible
 from job.storage.folders import MANIFEST, read_manifest_file
 from job.storage.hub import HubStore
@@ -100,6 +101,11 @@ def list_inputs(
     for why in inputs.missing.values():
         raise MissingError(why)
     return inputs.files
+
+
+def files_digest(files: Iterable[InputFile]) -> str:
+    """Return a digest of names, sizes and versions: another one if the content has changed."""
+    return json_digest([[file.uri, file.size, file.version] for file in files])
 
 
 def find_inputs(

@@ -20,9 +20,8 @@ from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
 from job.errors import DataError
 from job.evaluation.held_out_pairs import read_pairs
-from job.identity import json_digest
 from job.printable import number_of
-from job.storage.open import InputFile, list_inputs
+from job.storage.open import InputFile, files_digest, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
 from job.training.answer_facts import NO_ANSWERS, AnswerFacts, answer_facts
@@ -280,10 +279,7 @@ def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
 
 
 def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
-    digests = {}
-    for split, some in files.items():
-        digests[split] = json_digest([[file.uri, file.size, file.version] for file in some])
-    return digests
+    return {split: files_digest(some) for split, some in files.items()}
 
 
 def _without_overlap(

@@ -26,7 +26,7 @@ from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.inputs import all_references, read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
-from job.evaluation.reward_pairs import with_trust
+from job.evaluation.reward_pairs import read_reward_pairs, with_trust
 from job.evaluation.served import serve_judged
 from job.evaluation.systems import TUNED, Scored, System
 from job.gpus.visible import gpus_of_ranks
@@ -119,7 +119,8 @@ def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
     conversations = _chosen(run)
     storage = run.config.storage
     models = fetch_models(options, storage, cache_folder())
-    models = with_trust(models, options, run.config.data, storage)
+    pairs = read_reward_pairs(options.reward_model, run.config.data, storage)
+    models = with_trust(models, pairs, options.bootstrap_samples)
     if options.faithfulness_labels is not None:
         models = compare_with_labels(models, options, storage, examples.scoring, SEED)
     others = read_others(options.others, storage, conversations)

@@ -11,7 +11,7 @@ from job.config.commands import EvaluateConfig
 from job.config.scoring_sections import ScoringSection
 from job.config.sections import AdapterModelSection, StorageSection
 from job.conversations.record import Conversation, Source, Turn
-from job.errors import ConfigError
+from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.reward import (
     fetch_reward_metric,
@@ -27,6 +27,7 @@ from job.inference.reward import load_reward_model
 from job.model.reward import read_reward_model
 from job.preflight.beside import alone_lines, bytes_of_reward_model
 from job.preflight.devices import find_devices
+from job.preflight.evaluating import plan_evaluation
 from job.preflight.metric_models import metric_model_checks
 from tests.evaluation.conftest import make_conversations
 from tests.rewards import publish_both
@@ -109,10 +110,22 @@ def test_an_evaluation_has_rewards_with_what_they_are_worth(
     assert record["trust"]["pairs"]["pairs"] == len(TALKS)
     assert set(record["preferred"]) == set(evaluation.differences)
     sentences = " ".join(model_sentences(evaluation))
-    assert "held-out pairs" in sentences
+    assert "could not be compared with what it was trained on (no record of" in sentences
+    assert "held-out" not in sentences
     assert "above constant sentence in" in sentences
     assert record["trust"]["sentence"].split(":")[0] in " ".join(score_table(evaluation).split())
     assert "Reward" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_evaluation_refuses_pairs_of_what_it_names_as_trained_on(
+    config: EvaluateConfig, tmp_path: Path
+):
+    leaking = config.model_copy(update={"train": str(tmp_path / "talks.jsonl")})
+    with pytest.raises(DataError, match=r"reward_model\.pairs: 6 training") as caught:
+        run_evaluation(leaking)
+    assert not (tmp_path / "out").exists()
+    plan = plan_evaluation(leaking)
+    assert str(caught.value) in [str(each.error) for each in plan.checks]
 
 
 def test_the_share_of_preferred_summaries_is_one_of_conversations():
@@ -170,7 +183,9 @@ def test_a_plan_describes_the_reward_model_and_warns_of_few_pairs(uris: dict[str
     found = checks(adapter=uris["reward"], pairs=pairs)
     assert found["reward"].error is None
     assert "of run tiny" in found["reward"].found
-    assert "6 pairs of 6 conversations: fewer than 40" in found["reward pairs"].found
+    of_pairs = found["reward pairs"].found
+    assert "6 pairs of 6 conversations, perhaps trained on (no record of its training" in of_pairs
+    assert "and fewer than 40 hardly show" in of_pairs
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_pairs_that_chose_the_checkpoint_are_called_so():
     assert RewardOnPairs.from_json(found.to_json()) == found
 
 
+def test_pairs_that_could_not_be_compared_are_not_called_held_out():
+    found = replace(of([1.0] * 60, [3, -3] * 30), not_compared="nobody knows")
+    assert not found.is_trusted
+    assert "60 pairs of 60 conversations, which could not be compared with" in found.lines()[0]
+    assert "(nobody knows)" in found.lines()[0]
+    assert "held-out" not in " ".join([found.verdict(), *found.lines()])
+    assert RewardOnPairs.from_json(found.to_json()) == found
+
+
 def test_a_result_is_read_as_it_was_written():
     found = of([1.0, -1.0, 0.5], [1, 2, -1])
     assert RewardOnPairs.from_json(found.to_json()) == found
