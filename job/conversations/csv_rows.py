@@ -233,7 +233,8 @@ class TableRows:
                 try:
                     check_utf8(cell, self._reading.csv.encoding)
                 except RecordError as error:
-                    return RecordError(f"column '{column}': {error.detail}")
+                    remedy = "or name its encoding (data.csv.encoding)"
+                    return RecordError(f"column '{column}': {error.detail}, {remedy}")
         row = dict(zip(columns, cells, strict=True))
         # Of what `plain` replaces, only NUL can be left in decoded text.
         return plain(row) if any("\0" in line for line in record) else row

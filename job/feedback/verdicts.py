@@ -4,17 +4,18 @@ JSON lines, CSV and Parquet are read as files of conversations are: by their con
 compressed. Names of agents never leave this module: a verdict has a digest of them.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
 from job.config.data_sections import ReadingSection
 from job.config.document import as_yaml
 from job.config.feedback_sections import FieldsSection, VerdictField, verdict_word
-from job.conversations.draft import RecordError, id_of, kind, names, shown
+from job.conversations.draft import RecordError, id_of, kind, names, shown, without_bytes
 from job.conversations.opening import plain_stream
 from job.conversations.read import rows_of
 from job.conversations.record import Source
@@ -42,6 +43,7 @@ AGENT_DIGITS = 12  # of the digest of an agent's name
 LONGEST_TEXT = 100_000  # characters of an edit: more is a file that lost its quotes
 EPOCH_IN_MILLISECONDS = 1e11  # seconds of the year 5138
 FIRST_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # what is before counts something else
+CLOCK_SLACK = timedelta(days=1)  # local times without a zone are up to 14 hours ahead
 DIGITS_OF_A_DATE = 8  # 20260131 is a date of ISO 8601
 HEX_DIGITS = frozenset("0123456789abcdef")
 NAMED = {
@@ -136,7 +138,7 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
     id = None
     try:
         if isinstance(row, RecordError):
-            raise row
+            raise RecordError(_with_own_keys(row.detail))
         if not isinstance(row, dict):
             raise RecordError(f"the row is {kind(row)}, wanted an object")
         id = _id(row, fields)
@@ -147,7 +149,7 @@ def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unm
         digest = (_text(row, fields, "digest") or "").strip().lower()
         agent = _integer(_value(row, fields, "by"))
         stamp = _value(row, fields, "at")
-        reason = _text(row, fields, "reason") or ""
+        reason = _reason(_value(row, fields, "reason"))
     except RecordError as error:
         unknown = error.value if isinstance(error, UnknownVerdictError) else None
         return Unmatched(source, "invalid_row", error.detail, id, unknown)
@@ -213,6 +215,15 @@ def _text(row: Mapping[str, Any], fields: FieldsSection, field: VerdictField) ->
     return value.strip()
 
 
+def _reason(value: Any) -> str:
+    """Return the words of a reason, which costs no verdict: of a list, its items, else JSON."""
+    if value is None:
+        return ""
+    items = [_integer(item) for item in (value if isinstance(value, list) else [value])]
+    texts = [item if isinstance(item, str) else json.dumps(without_bytes(item)) for item in items]
+    return ", ".join(text.strip() for text in texts)[:LONGEST_TEXT]
+
+
 def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
     name = fields.name_of("verdict")
     value = value_at(row, name)
@@ -266,7 +277,8 @@ def _integer(value: Any) -> Any:
 def _time(value: Any) -> datetime | None:
     """Return the time in UTC: ISO 8601 (without a zone, UTC), or seconds or ms of the epoch.
 
-    None for what is no time, and for one before FIRST_TIME, such as a number that counts rows.
+    None for what is no time, for one before FIRST_TIME, such as a number that counts rows, and for
+    one that is still to come: it would pass for the last word of its agent.
     """
     try:
         number = _number(value)
@@ -278,7 +290,7 @@ def _time(value: Any) -> datetime | None:
             found = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found >= FIRST_TIME else None
+    return found if FIRST_TIME <= found <= datetime.now(UTC) + CLOCK_SLACK else None
 
 
 def _number(value: Any) -> float | None:

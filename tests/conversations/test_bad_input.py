@@ -128,7 +128,8 @@ def test_byte_that_is_not_utf8_spoils_its_line_only(put):
 def test_byte_that_is_not_utf8_spoils_its_row_and_its_dialog_only(put):
     rows_read = outcomes(put("t.csv", b"dialogue,id\nAgent: caf\xe9,1\nAgent: cafe,2\n"))
     assert rows_read[0].detail == (
-        "column 'dialogue': byte 0xe9 at character 11 is not UTF-8; save the file as UTF-8"
+        "column 'dialogue': byte 0xe9 at character 11 is not UTF-8; save the file as UTF-8, "
+        "or name its encoding (data.csv.encoding)"
     )
     log = b'{"log": [{"user utterance": "caf%s"}]}'
     dialogs = outcomes(put("d.json", b'{"a": ' + log % b"\xe9" + b', "b": ' + log % b"" + b"}"))

@@ -222,13 +222,55 @@ def test_times_of_tools_are_read(at, wanted):
 
 @pytest.mark.parametrize(
     "at",
-    ["soon", "31.01.2026 09:12", "2026-13-01", "0001-01-01T00:00:00Z", "inf", "17", 17, True, []],
+    [
+        "2126-01-31",
+        4e9,
+        "soon",
+        "31.01.2026 09:12",
+        "2026-13-01",
+        "0001-01-01T00:00:00Z",
+        "inf",
+        "17",
+        17,
+        True,
+        [],
+    ],
 )
 def test_what_is_no_time_leaves_the_verdict(at):
     row = {"id": "a", "digest": DIGEST, "verdict": "up", "at": at}
     found = verdict_of(row, HERE, FieldsSection())
     assert isinstance(found, Verdict)
     assert (found.at, found.has_unknown_time) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (" wrong name ", "wrong name"),
+        (["wrong name", "too long"], "wrong name, too long"),
+        ({"code": 7}, '{"code": 7}'),
+        (True, "true"),
+        (None, ""),
+    ],
+)
+def test_a_reason_of_any_kind_leaves_the_verdict(reason, words):
+    row = {"id": "a", "digest": DIGEST, "verdict": "down", "reason": reason}
+    found = verdict_of(row, HERE, FieldsSection())
+    assert isinstance(found, Verdict)
+    assert found.reason == words
+
+
+def test_a_row_in_another_encoding_names_the_key_of_feedback(world, lines):
+    (world.folder / "verdicts").mkdir()
+    rows = [f"{line['id']},{line['digest']},José" for line in lines]
+    text = "\n".join(["id,digest,edited", *rows])
+    (world.folder / "verdicts" / "export.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"or name its encoding \(fields\.csv\.encoding\)"):
+        run_feedback(world.config())
+    fields = {"csv": {"encoding": "latin-1"}}
+    assert run_feedback(world.config(fields=fields))["joined_rows"] == 6
 
 
 @pytest.mark.parametrize(
