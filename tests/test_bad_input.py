@@ -160,7 +160,7 @@ def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, ba
     [
         (
             "data.train=/nowhere/train.jsonl",
-            "data: /nowhere/train.jsonl: there is no such file, and no files below it",
+            "data.train: /nowhere/train.jsonl: there is no such file, and no files below it",
         ),
         (
             "model.base=/nowhere/base",

@@ -17,7 +17,7 @@ from job.config.sections import StorageSection, as_list
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import compare
-from job.errors import DamagedError, MissingError
+from job.errors import DamagedError, MissingError, naming_key
 from job.evaluation.held_out_pairs import PAIRS, read_pairs
 from job.evaluation.training_record import read_training_record
 from job.model.fetch import read_adapter
@@ -27,6 +27,7 @@ from job.storage.selection import Selection
 from job.telemetry import event
 
 REMEDY = "name the conversations that it was judged on by evaluation_sets, and remove champion"
+LEAVE_OUT = "before the first champion, leave the key champion out"
 
 
 class EvaluationSet(NamedTuple):
@@ -54,11 +55,13 @@ def read_evaluation_sets(config: FeedbackConfig) -> list[EvaluationSet]:
     """
     sets = []
     if config.evaluation_sets is not None:
-        uris = as_list(config.evaluation_sets)
-        found = _read(uris, config.data, config.storage)
+        with naming_key("evaluation_sets"):
+            files = _files(as_list(config.evaluation_sets), config.data, config.storage)
+        found = read_strictly(files, config.data)
         sets.append(EvaluationSet("evaluation_sets", found))
     if config.champion is not None:
-        sets += _sets_of_champion(config.champion, config.storage)
+        with naming_key("champion"):
+            sets += _sets_of_champion(config.champion, config.storage)
     for each in sets:
         event("evaluation set", name=each.name, conversations=len(each.conversations))
     return sets
@@ -93,7 +96,10 @@ def count_leaks(leaks: Sequence[Leak]) -> list[dict[str, Any]]:
 
 
 def _sets_of_champion(uri: str, storage: StorageSection) -> list[EvaluationSet]:
-    adapter = read_adapter(uri, storage)
+    try:
+        adapter = read_adapter(uri, storage)
+    except MissingError as error:
+        raise MissingError(f"{error}; {LEAVE_OUT}") from error
     folder, _, _ = adapter.uri.rstrip("/").rpartition("/")
     sets = _sets_of_training(adapter.uri, storage)
     if adapter.pointer is not None:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from job.config.sections import StorageSection, to_plain
 from job.conversations.read import read_conversations
 from job.conversations.record import Conversation
-from job.errors import MissingError
+from job.errors import MissingError, naming_key
 from job.feedback.nights import Line, Night
 from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
@@ -68,7 +68,8 @@ def _by_reading(lines: Iterable[Line], nights: Sequence[Night]) -> list[_Wanted]
 
 def _files(wanted: _Wanted, at: Sequence[str], storage: StorageSection) -> list[InputFile]:
     if at:
-        return list_inputs(at, storage, Selection.of(wanted.night.reading))
+        with naming_key("conversations_at"):
+            return list_inputs(at, storage, Selection.of(wanted.night.reading))
     files = []
     gone = []
     for uri in sorted(wanted.uris):

@@ -13,7 +13,7 @@ from typing import Any
 from job.config.commands import FeedbackConfig
 from job.config.sections import as_list, to_plain
 from job.environment import describe
-from job.errors import DataError, MissingError
+from job.errors import DataError, MissingError, naming_key
 from job.feedback.datasets import Datasets, Split, make_datasets, split, write_datasets, write_rows
 from job.feedback.held_out import EvaluationSet, read_evaluation_sets
 from job.feedback.join import Joined, join, match_lines
@@ -96,9 +96,12 @@ def run_feedback(config: FeedbackConfig) -> dict[str, Any]:
 
 def find_sources(config: FeedbackConfig) -> Sources:
     """Return the files of verdicts and the nights. Raise MissingError for what is not there."""
-    files = list_inputs(as_list(config.verdicts), config.storage)
+    with naming_key("verdicts"):
+        files = list_inputs(as_list(config.verdicts), config.storage)
     anchors = as_list(config.anchors or [])
-    return Sources(files, find_nights(as_list(config.nights), config.storage, anchors))
+    with naming_key("nights"):
+        nights = find_nights(as_list(config.nights), config.storage, anchors)
+    return Sources(files, nights)
 
 
 def make_feedback(config: FeedbackConfig, sources: Sources, sets: list[EvaluationSet]) -> Feedback:

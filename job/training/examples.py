@@ -18,7 +18,7 @@ from job.conversations.contents import Contents, contents_of
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
-from job.errors import DataError
+from job.errors import DataError, naming_key
 from job.evaluation.held_out_pairs import read_pairs
 from job.printable import number_of
 from job.storage.open import InputFile, files_digest, list_inputs
@@ -261,20 +261,24 @@ def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
     publish = config.publish
     selection = Selection.of(data)
     validation = as_list(data.validation) if data.validation else []
+
+    def listed(key: str, uris: Sequence[str]) -> list[InputFile]:
+        with naming_key(key):
+            return list_inputs(uris, config.storage, selection)
+
     files = {
-        "train": list_inputs(as_list(data.train), config.storage, selection),
-        "validation": list_inputs(validation, config.storage, selection),
+        "train": listed("data.train", as_list(data.train)),
+        "validation": listed("data.validation", validation),
     }
     if data.replay:
-        files["replay"] = list_inputs(as_list(data.replay), config.storage, selection)
+        files["replay"] = listed("data.replay", as_list(data.replay))
         older = [uri for each in publish.regressions for uri in as_list(each.input)]
         if older:
-            files["regressions"] = list_inputs(older, config.storage, selection)
+            files["regressions"] = listed("publish.regressions", older)
         if publish.pairs:
-            pairs = as_list(publish.pairs.input)
-            files["pairs"] = list_inputs(pairs, config.storage, selection)
+            files["pairs"] = listed("publish.pairs.input", as_list(publish.pairs.input))
     if data.test:
-        files["test"] = list_inputs(as_list(data.test), config.storage, selection)
+        files["test"] = listed("data.test", as_list(data.test))
     return files
 
 

@@ -16,6 +16,7 @@ from job.errors import DataError, ExitCode, MissingError, OutputError
 from job.feedback.output import find_finished, publish
 from job.feedback.run import run_feedback
 from job.feedback.screen import screen
+from job.preflight.feedback import plan_feedback
 from job.storage.folders import verify_folder
 from job.storage.local import LocalStore
 from tests.feedback.world import conversation, corrected, read_lines, verdict
@@ -242,3 +243,24 @@ def test_a_damaged_night_is_an_error(world, config_file):
     part.write_text('{"id": "c1"}\n')
     with pytest.raises(DataError, match="which recap did not write"):
         run_feedback(world.config())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("verdicts", "there is no such file"),
+        ("nights", "no finished output"),
+        ("evaluation_sets", "there is no such file"),
+        ("champion", "leave the key champion out"),
+        ("conversations_at", "there is no such file"),
+    ],
+)
+def test_feedback_and_its_plan_name_the_key_of_what_is_gone(world, key, words):
+    lines = world.night("2026-01-05", [conversation(number) for number in range(3)])
+    world.verdicts([verdict(line, verdict="up") for line in lines])
+    config = world.config(**{key: str(world.folder / "gone.json")})
+    with pytest.raises(MissingError) as ended:
+        run_feedback(config)
+    assert str(ended.value).startswith(f"{key}: ")
+    assert words in str(ended.value)
+    assert str(plan_feedback(config).error) == str(ended.value)

@@ -31,6 +31,13 @@ def ids(examples: Examples) -> list[str]:
     return [each.id for each in examples.train]
 
 
+@pytest.mark.parametrize("key", ["train", "validation", "replay", "test"])
+def test_files_that_are_gone_are_named_with_their_key(replayed, key):
+    gone = {"data": replayed["data"] | {key: "gone.jsonl"}}
+    with pytest.raises(MissingError, match=rf"^data\.{key}: gone\.jsonl: there is no such file"):
+        read(replayed | gone)
+
+
 def test_the_share_is_of_the_rows_of_an_epoch(replayed):
     examples = read(replayed)
     assert examples.of_train.references == 48
