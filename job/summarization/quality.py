@@ -8,9 +8,10 @@ same in any order. `recap watch` compares the blocks of nights.
 import json
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -59,6 +60,11 @@ class Faithfulness(NamedTuple):
 
 FAITHFULNESS = "faithfulness"
 REWARD = "reward"
+# Code that changes these figures alone, and is not in `measured_by`: modules of the package.
+SCORED_BY = {
+    FAITHFULNESS: ("summarization/faithfulness.py", "summarization/read_again.py"),
+    REWARD: ("inference/reward.py", "model/reward.py"),
+}
 OTHER_LANGUAGE = "other_language"  # `recap watch` counts it of the languages of nights
 FIGURES = (
     Figure("characters", "Characters of a summary", "output", "All summaries count."),
@@ -304,6 +310,7 @@ def quality_block(
     return {
         "sample": {"records": sums.records, "share": round(sample.share, 9)},
         "measured_by": measuring_code(),
+        "scored_by": {name: scoring_code(name) for name in SCORED_BY if name in figures},
         **judge,
         "languages": dict(sorted(sums.languages.items())),
         "figures": figures,
@@ -357,5 +364,15 @@ def measuring_code() -> str:
     sources.append(files("job.conversations") / "language.py")
     sources.append(files("job.prompt") / "seen_tokens.py")
     sources += [item for item in (evaluation / "metrics").iterdir() if item.name.endswith(".py")]
+    return _digest_of(sources)
+
+
+@cache
+def scoring_code(figure: str) -> str:
+    """Return a digest, as `measuring_code`, of what alone computes this figure by a model."""
+    return _digest_of([files("job").joinpath(name) for name in SCORED_BY[figure]])
+
+
+def _digest_of(sources: Iterable[Traversable]) -> str:
     parts = [f"{item.name}\n".encode() + item.read_bytes() for item in sources]
     return sha256_of(b"\0".join(sorted(parts)))[:12]

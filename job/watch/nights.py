@@ -56,6 +56,7 @@ class WatchedNight:
     outputs: str
     languages: Mapping[str, int] = field(default_factory=dict)
     judges: Mapping[str, str] = field(default_factory=dict)  # digests of models, by figure
+    scored_by: Mapping[str, str] = field(default_factory=dict)  # of code that is a figure's own
     tried: Tried | None = None
     canary: str = ""
 
@@ -63,9 +64,9 @@ class WatchedNight:
         """Return what wrote the summaries of a figure: the adapter that serves, and a canary."""
         return *self._of_the_adapter(figure), self.canary if figure in OF_ALL else ""
 
-    def measuring(self, figure: str) -> tuple[str, str]:
-        """Return what measured a figure: the code, and a model if it needs one."""
-        return self.measured_by, self.judges.get(figure, "")
+    def measuring(self, figure: str) -> tuple[str, str, str]:
+        """Return what measured a figure: the code, its own code and model if it has them."""
+        return self.measured_by, self.scored_by.get(figure, ""), self.judges.get(figure, "")
 
     def kind(self, figure: str) -> Hashable:
         """Return what made a figure, but for the data and a canary: anchors are compared by it."""
@@ -100,6 +101,9 @@ class WatchedNight:
                 judges={
                     FAITHFULNESS: str(block.get("faithfulness_model", {}).get("digest", "")),
                     REWARD: json_digest((identity.get(CANDIDATES) or {}).get("reward")),
+                },
+                scored_by={
+                    str(name): str(code) for name, code in block.get("scored_by", {}).items()
                 },
                 languages={
                     str(name): int(count) for name, count in block.get("languages", {}).items()

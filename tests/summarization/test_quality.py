@@ -24,6 +24,7 @@ from job.summarization.quality import (
     QualitySums,
     measure,
     measuring_code,
+    scoring_code,
 )
 from job.summarization.records import Summary
 from job.summarization.shard import Shard
@@ -126,12 +127,19 @@ def test_a_large_night_is_sampled_by_its_ids_alone():
     assert all(QualitySample.of(MAX_SAMPLED).has(digest) for digest in digests)
 
 
+def test_each_scored_figure_has_a_digest_of_its_own_code():
+    codes = {scoring_code(FAITHFULNESS), scoring_code(REWARD), measuring_code()}
+    assert len(codes) == 3
+    assert all(len(code) == 12 for code in codes)
+
+
 def test_the_block_names_its_sample_and_all_figures(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation(f"c{number}") for number in range(5)])
     run_night(config())
     block = quality(tmp_path / "out")
     assert block["sample"] == {"records": 5, "share": 1.0}
     assert block["measured_by"] == measuring_code()
+    assert block["scored_by"] == {}
     # `recap watch` counts other languages, by those of another night. The others
     # need an adapter, a classifier and candidates.
     names = {figure.name for figure in FIGURES} - {

@@ -33,7 +33,8 @@ LATE = 40  # number of the night with which a new version's figures begin
 class Plant:
     """A change from a night on: of one figure by a factor, for one cause.
 
-    The cause `judge` is another model that measures the figure: the code is the same.
+    The cause `judge` is another model that measures the figure: the code is the same. `scorer` is
+    other code that measures this figure alone.
     """
 
     figure: str
@@ -184,6 +185,9 @@ def _watched(
         outputs=outputs or serving,
         judges={
             plant.figure: STATES[number >= plant.at] for plant in plants if plant.cause == "judge"
+        },
+        scored_by={
+            plant.figure: STATES[number >= plant.at] for plant in plants if plant.cause == "scorer"
         },
     )
 

@@ -60,16 +60,19 @@ def attributed(figure, *plants):
 
 
 @pytest.mark.parametrize("figure", ["faithfulness", "reward"])
-@pytest.mark.parametrize(("cause", "named"), [("judge", "measurement"), ("data", "data")])
+@pytest.mark.parametrize(
+    ("cause", "named"), [("judge", "measurement"), ("scorer", "measurement"), ("data", "data")]
+)
 def test_another_model_that_measures_is_the_cause_of_its_figure(figure, cause, named):
     """Also where it is exchanged in the week in which the export changed."""
     plants = Plant(figure, 4.0, at=56, cause=cause), Plant(figure, 1.0, at=56, cause="judge")
     assert attributed(figure, *plants).cause == named
 
 
+@pytest.mark.parametrize("other", ["judge", "scorer"])
 @pytest.mark.parametrize(("figure", "cause"), [("turns", "data"), ("characters", "model")])
-def test_another_model_that_measures_is_not_the_cause_of_other_figures(figure, cause):
-    plants = Plant(figure, 4.0, at=56, cause=cause), Plant("faithfulness", 1.0, 56, "judge")
+def test_another_model_that_measures_is_not_the_cause_of_other_figures(figure, cause, other):
+    plants = Plant(figure, 4.0, at=56, cause=cause), Plant("faithfulness", 1.0, 56, other)
     assert attributed(figure, *plants).cause == cause
 
 
@@ -87,6 +90,22 @@ def test_another_reward_model_measures_rewards_and_chooses_the_rest(real):
     assert one.measuring("reward") != other.measuring("reward")
     assert one.writing("characters") != other.writing("characters")
     assert one.measuring("characters") == other.measuring("characters")
+
+
+def test_code_of_one_figure_measures_that_alone(real):
+    (night,) = Team(4).nights(1)
+
+    def scored_by(digest):
+        block = manifest_of(real[1], night).extra["quality"] | {"scored_by": {"reward": digest}}
+        manifest = manifest_of(real[1], night, quality=block)
+        return WatchedNight.from_manifest(night.day, night.uri, manifest)
+
+    one, other = scored_by("a"), scored_by("b")
+    assert one.measuring("reward") != other.measuring("reward")
+    assert one.writing("reward") == other.writing("reward")
+    for figure in ("faithfulness", "characters"):
+        assert one.measuring(figure) == other.measuring(figure)
+        assert one.writing(figure) == other.writing(figure)
 
 
 def test_without_anchors_the_cause_is_unknown_and_the_hint_is_there():
