@@ -39,6 +39,7 @@ from benchmarks.feedback_worth import (
 from benchmarks.pairs import machine
 from examples.demo.make.generator import generate
 from job.config.commands import FeedbackConfig, SummarizeConfig
+from job.config.gate_sections import DEFAULT_GUARDS
 from job.errors import ExitCode
 from job.evaluation.bootstrap import mean_intervals, wilson
 from job.evaluation.evaluate import SEED
@@ -47,6 +48,8 @@ from job.feedback.run import run_feedback
 from job.summarization.summarize import summarize
 
 ROOT = Path(__file__).parent.parent
+DEMO = yaml.safe_load((ROOT / "examples" / "demo" / "train.yaml").read_text(encoding="utf-8"))
+GUARDS: dict[str, float] = DEMO["publish"]["gate"]["guards"]  # the demo's, for its base
 # Three of seven fields, and the shorter conversations: what a base of this size learns well.
 FIELDS = ("bank", "shop", "telecom")
 MAX_CHARACTERS = 220
@@ -321,7 +324,7 @@ def challenge(team: Team, way: Way, verdicts: str, seed: int = 42) -> Record:
         "publish": {
             "verify": False,  # a process more, which has nothing to do with the verdict
             "champion": str(pointer),
-            "gate": {"better_than": [], "no_worse_than": ["champion"]},
+            "gate": {"better_than": [], "no_worse_than": ["champion"], "guards": GUARDS},
             "pairs": {"input": str(data / "pairs" / "test.jsonl")},
         },
     }
@@ -347,7 +350,20 @@ def judged_by_gate(run: Path) -> Record:
         "steps": journal["attempts"][-1]["last_step"],
         "win_rate": [win["value"], win["low"], win["high"]],
         "failed": list(dict.fromkeys(each["rule"] for each in checks if each["passed"] is False)),
+        "default_guards": refused_by_default_guards(checks),
     }
+
+
+def refused_by_default_guards(checks: Sequence[Record]) -> list[str]:
+    """Return the metrics by which the default guards would have refused, of the same summaries."""
+    refused = []
+    for check in checks:
+        if check["rule"] == "guard" and check["value"] is not None:
+            name = check["metric"]
+            left = max(0.0, check["margin"] - GUARDS[name] + DEFAULT_GUARDS[name])
+            if check["value"] < -left - 1e-9:
+                refused.append(name)
+    return refused
 
 
 def measure(team: Team, name: str, adapter: Path) -> Record:
@@ -386,13 +402,14 @@ def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one row for each method and kind of verdicts, by the seeds of both kinds."""
     found = [
         "| conversations | verdicts | method | rate | steps | seed | greet | name the number "
-        "| ROUGE-L of the rest | win rate over the champion | passes | checks that failed |",
-        "|---:|---|---|---:|---:|---:|---|---|---|---|---|---|",
+        "| ROUGE-L of the rest | win rate over the champion | passes | checks that failed "
+        "| default guards that fail |",
+        "|---:|---|---|---:|---:|---:|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         shares = [_share(line[key], line["of"]) for key in ("greeted", "named")]
         first = [str(line["conversations"]), "", str(line["way"]), "", "", ""]
-        cells = [*first, *shares, _mean(line["content"]), "", "", ""]
+        cells = [*first, *shares, _mean(line["content"]), "", "", "", ""]
         if "rate" in line:
             cells[1] = line["verdicts"]
             cells[3:6] = [f"{line['rate']:g}", str(line["steps"]), str(line["seed"])]
@@ -400,6 +417,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
                 _mean(line["win_rate"]),
                 "yes" if line["passes"] else "no",
                 ", ".join(line["failed"]),
+                ", ".join(line["default_guards"]),
             ]
         found.append(f"| {' | '.join(cells)} |")
     return found

@@ -3,7 +3,16 @@
 import random
 from pathlib import Path
 
-from benchmarks.feedback_methods import arrange, habit, read, table, verdict, write
+from benchmarks.feedback_methods import (
+    GUARDS,
+    arrange,
+    habit,
+    read,
+    refused_by_default_guards,
+    table,
+    verdict,
+    write,
+)
 from benchmarks.feedback_worth import GREETING
 
 COUNT = 60
@@ -76,12 +85,13 @@ def test_the_table_has_an_interval_for_each_figure():
     measured["conversations"] = 77
     line = {"way": "KTO", "verdicts": "shuffled", "rate": 0.001, "steps": 24, "seed": 42}
     line |= measured | {"win_rate": [0.75, 0.7, 0.8], "passes": False, "failed": ["win rate"]}
+    line |= {"default_guards": ["cut"]}
     cells = "0% [0%, 6%] | 50% [38%, 62%] | 0.50 [0.40, 0.60]"
-    won = "0.75 [0.70, 0.80] | no | win rate"
+    won = "0.75 [0.70, 0.80] | no | win rate | cut"
     wanted = f"| 77 | shuffled | KTO | 0.001 | 24 | 42 | {cells} | {won} |"
     assert table([line])[-1] == wanted
     champion = table([measured | {"way": "champion"}])[-1]
-    assert champion == f"| 77 |  | champion |  |  |  | {cells} |  |  |  |"
+    assert champion == f"| 77 |  | champion |  |  |  | {cells} |  |  |  |  |"
 
 
 def test_a_file_that_has_its_rows_stays_as_it_is(tmp_path: Path):
@@ -91,3 +101,16 @@ def test_a_file_that_has_its_rows_stays_as_it_is(tmp_path: Path):
     assert (tmp_path / "night.jsonl").stat().st_mtime_ns == before
     write(tmp_path / "night.jsonl", [record("d")])
     assert read(tmp_path / "night.jsonl") == [record("d")]
+
+
+def test_what_the_default_guards_would_refuse_is_counted_by_what_the_champion_left():
+    used = 0.015  # by which the champion is worse than people
+    checks = [
+        {"rule": "win rate", "metric": "cut", "value": 0.0, "margin": 0.5},
+        {"rule": "guard", "metric": "cut", "value": -0.01, "margin": GUARDS["cut"] - used},
+        {"rule": "guard", "metric": "copied", "value": -0.2, "margin": GUARDS["copied"]},
+        {"rule": "guard", "metric": "empty", "value": None, "margin": GUARDS["empty"]},
+    ]
+    assert refused_by_default_guards(checks) == ["cut"], "0.02 - 0.015 is less than 0.01"
+    checks[1]["value"] = -0.005
+    assert refused_by_default_guards(checks) == []
