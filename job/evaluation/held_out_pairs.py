@@ -79,7 +79,7 @@ def read_held_out_pairs(
     """
     with naming_key("publish.pairs.input"):
         files = list_inputs(as_list(section.input), storage, Selection.of(reading))
-    conversations = read_pairs(files, reading)
+        conversations = read_pairs(files, reading)
     grouped = group_pairs(conversations)
     leaks = find_repeats(train, grouped.conversations)
     return choose_pairs(

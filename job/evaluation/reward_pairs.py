@@ -210,7 +210,7 @@ def read_reward_pairs(
         return None
     with naming_key(f"{KEY}.pairs"):
         files = list_inputs(as_list(section.pairs), storage, Selection.of(reading))
-    pairs = group_pairs(read_pairs(files, reading))
+        pairs = group_pairs(read_pairs(files, reading))
     _check_apart(pairs, train, "train")
     learned = read_learned(section.adapter, storage)
     _check_apart(pairs, learned.conversations, "the data of the reward model's training")

@@ -5,6 +5,7 @@ Does not import torch, so that a plan can do it before a GPU is paid for.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +175,10 @@ def _read_files(
     read: dict[str, list[Conversation]] = {}
     for split, judged in _judged(config).items():
         some = files.get(split)
-        read[split] = read_strictly(some, config.data, judged) if some else []
+        is_judged_replay = split == "replay" and judged
+        key = f"data.replay, which has {judged} with method: {config.method}"
+        with naming_key(key) if is_judged_replay else nullcontext():
+            read[split] = read_strictly(some, config.data, judged) if some else []
     return read
 
 

@@ -164,3 +164,16 @@ def test_judged_answers_are_replayed_beside_new_ones(config, tmp_path, method):
     assert all(each.answers for each in examples.train)
     everything = read(config | {"method": method, "data": data | {"replay_share": 0.9}})
     assert everything.replay.rows == 60
+
+
+@pytest.mark.parametrize(("method", "judged"), [("dpo", "pairs"), ("kto", "thumbs")])
+def test_references_are_no_replay_of_judged_answers(config, tmp_path, method, judged):
+    made = {
+        "train": judged_records(method, 24, 0),
+        "validation": judged_records(method, 6, 100),
+        "replay": records(10, first=200),
+    }
+    data = {name: str(write_jsonl(tmp_path / f"{name}.jsonl", some)) for name, some in made.items()}
+    wanted = rf"^data\.replay, which has {judged} with method: {method}: 10 of 10 records are no"
+    with pytest.raises(DataError, match=wanted):
+        read(config | {"method": method, "data": data})
