@@ -200,9 +200,9 @@ def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(
         server.shutdown()
     assert done.code == 77, done.err
     assert done.err == (
-        f"error: data: s3://bucket/train.jsonl: {endpoint} answered 403: allow s3:GetObject and "
-        "s3:ListBucket to these credentials; without s3:ListBucket an object that is not there "
-        "is answered the same\n"
+        f"error: data.train: s3://bucket/train.jsonl: {endpoint} answered 403: allow "
+        "s3:GetObject and s3:ListBucket to these credentials; without s3:ListBucket an object "
+        "that is not there is answered the same\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -213,7 +213,7 @@ def test_a_key_that_leads_out_of_its_prefix_is_not_read(train, tmp_path, base, s
     done = train(config, "--set", f"data.train={s3.uri}/data/")
     assert done.code == 66, done.err
     assert done.err.splitlines()[-1] == (
-        f"error: data: {s3.uri}/data/: none of the 1 files below it is read, first "
+        f"error: data.train: {s3.uri}/data/: none of the 1 files below it is read, first "
         f"{s3.uri}/data/../../x.jsonl (its key has a part that is '.' or '..'); "
         "correct data.include and data.exclude, or name the files themselves"
     )
