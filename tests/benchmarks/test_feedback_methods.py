@@ -103,7 +103,7 @@ def test_a_file_that_has_its_rows_stays_as_it_is(tmp_path: Path):
     assert read(tmp_path / "night.jsonl") == [record("d")]
 
 
-def test_what_the_default_guards_would_refuse_is_counted_by_what_the_champion_left():
+def test_default_guards_count_by_what_the_champion_left():
     used = 0.015  # by which the champion is worse than people
     checks = [
         {"rule": "win rate", "metric": "cut", "value": 0.0, "margin": 0.5},
