@@ -41,6 +41,54 @@ OTHERS_IN_4_BITS = (
     "Qwen 3.5 (text)",
     "gpt-oss",
 )
+# Of which transformers has no classification model, or one that lacks modules: refused.
+NOT_SCORABLE = (
+    "Granite 3",
+    "Cohere (Command R)",
+    "Cohere 2 (Command A)",
+    "ERNIE 4.5",
+    "Apertus",
+    "CodeGen",
+    "XGLM (Unigram)",
+    "Granite MoE",
+    "OLMoE",
+    "GLM-4.5 (MoE)",
+    "ERNIE 4.5 MoE",
+    "GLM-4.7 Flash",
+    "DeepSeek V3.2",
+    "MiniMax M2",
+    "EXAONE MoE",
+    "Qwen 3.5 MoE (text)",
+    "LFM2",
+    "LFM2 MoE",
+    "Granite 4 (hybrid, dense)",
+    "Granite 4 (hybrid, MoE)",
+    "Bamba",
+    "Falcon-H1",
+    "Nemotron-H",
+    "OLMo Hybrid",
+    "Falcon Mamba",
+    "Mamba",
+    "Mamba 2",
+    "RecurrentGemma",
+    "Qwen 2.5-VL",
+    "Qwen 3-VL",
+    "Qwen 3.5",
+    "Qwen 3-VL MoE",
+    "GLM-4.1V",
+    "Llama 4",
+    "SmolVLM",
+    "LLaVA",
+    "InternVL 3",
+    "LFM2-VL",
+    "Mistral Small 3.x",
+    "Ministral 3",
+    "Gemma 3n (text)",
+    "Gemma 4 (text)",
+    "Gemma 4 (MoE)",
+    "Gemma 4",
+    "Llama 4 (text)",
+)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -59,7 +107,10 @@ def test_plain_libraries_score_as_recap_does(entry, tmp_path):
     try:
         check_scorable(whole, base.uri, tuned.base_model.targeted_module_names)
     except ConfigError as error:
+        if entry.name not in NOT_SCORABLE:
+            raise
         pytest.skip(str(error))
+    assert entry.name not in NOT_SCORABLE, "it is scorable by now"
     torch.manual_seed(5)
     with torch.no_grad():
         for parameter in tuned.parameters():
