@@ -43,6 +43,7 @@ from job.config.gate_sections import DEFAULT_GUARDS
 from job.errors import ExitCode
 from job.evaluation.bootstrap import mean_intervals, wilson
 from job.evaluation.evaluate import SEED
+from job.evaluation.gate import ROUNDING
 from job.evaluation.metrics.rouge import rouge
 from job.feedback.run import run_feedback
 from job.summarization.summarize import summarize
@@ -361,7 +362,7 @@ def refused_by_default_guards(checks: Sequence[Record]) -> list[str]:
         if check["rule"] == "guard" and check["value"] is not None:
             name = check["metric"]
             left = max(0.0, check["margin"] - GUARDS[name] + DEFAULT_GUARDS[name])
-            if check["value"] < -left - 1e-9:
+            if check["value"] < -left - ROUNDING:
                 refused.append(name)
     return refused
 

@@ -4,7 +4,7 @@ run.json beside the adapter names the files. A training that started from an ear
 has learned that one's conversations, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from job.config.sections import StorageSection, Uris, as_list
@@ -13,7 +13,7 @@ from job.conversations.record import Conversation
 from job.conversations.splits import find_repeats
 from job.errors import RecapError, RetryError
 from job.evaluation.training_record import TrainingRecord, read_training_record
-from job.storage.open import files_digest, list_inputs
+from job.storage.open import InputFile, files_digest, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
 
@@ -47,8 +47,9 @@ def read_learned(adapter: str, storage: StorageSection) -> Learned:
         record = None
         try:
             record = read_training_record(following, storage)
-            learned += _trained_on(record) if record else []
-            why = why_shown = _why_incomplete(record)
+            files = _files_of_training(record) if record else {}
+            learned += _trained_on(record, files) if record else []
+            why = why_shown = _why_incomplete(record, files)
         except RetryError:
             raise
         except RecapError as error:
@@ -61,24 +62,35 @@ def read_learned(adapter: str, storage: StorageSection) -> Learned:
     return Learned(learned, "; ".join(dict.fromkeys(reasons)))
 
 
-def _trained_on(record: TrainingRecord) -> list[Conversation]:
+def _files_of_training(record: TrainingRecord) -> dict[str, list[InputFile]]:
+    """Return the files of both kinds of training data, as they are now."""
+    data = record.config.data
+    named = {"train": data.train, "replay": data.replay}
+    return {split: _files(record, uris) for split, uris in named.items() if uris is not None}
+
+
+def _trained_on(
+    record: TrainingRecord, files: Mapping[str, Sequence[InputFile]]
+) -> list[Conversation]:
     """Return the conversations of both kinds of training data, without those held out there."""
     data = record.config.data
-    train = _read(record, data.train)
-    replay = _read(record, data.replay)
+    train, replay = (_read(record, files.get(split, ())) for split in ("train", "replay"))
     if replay or data.overlap == "drop":
-        held_out = [*_read(record, data.validation), *_read(record, data.test)]
+        others = [_files(record, uris) for uris in (data.validation, data.test) if uris is not None]
+        held_out = [each for some in others for each in _read(record, some)]
         replay = _without_repeats(replay, held_out)
         train = _without_repeats(train, held_out) if data.overlap == "drop" else train
     return [*train, *replay]
 
 
-def _read(record: TrainingRecord, uris: Uris | None) -> list[Conversation]:
-    if uris is None:
-        return []
+def _files(record: TrainingRecord, uris: Uris) -> list[InputFile]:
     config = record.config
-    files = list_inputs(as_list(uris), config.storage, Selection.of(config.data))
-    return read_strictly(files, config.data, config.judged)
+    return list_inputs(as_list(uris), config.storage, Selection.of(config.data))
+
+
+def _read(record: TrainingRecord, files: Sequence[InputFile]) -> list[Conversation]:
+    config = record.config
+    return read_strictly(files, config.data, config.judged) if files else []
 
 
 def _without_repeats(
@@ -88,15 +100,11 @@ def _without_repeats(
     return [each for each in conversations if each.id not in repeated]
 
 
-def _why_incomplete(record: TrainingRecord | None) -> str:
+def _why_incomplete(record: TrainingRecord | None, files: Mapping[str, Sequence[InputFile]]) -> str:
     """Return why the conversations of a record are not surely all; an empty text if they are."""
     if record is None:
         return NO_RECORD
-    config = record.config
-    for split, uris in (("train", config.data.train), ("replay", config.data.replay)):
-        if uris is None:
-            continue
-        files = list_inputs(as_list(uris), config.storage, Selection.of(config.data))
-        if files_digest(files) != record.files_digest(split):
-            return CHANGED
-    return ""
+    is_changed = any(
+        files_digest(some) != record.files_digest(split) for split, some in files.items()
+    )
+    return CHANGED if is_changed else ""

@@ -22,10 +22,10 @@ from job.conversations.redaction import Redactor, make_redactor
 from job.errors import DamagedError, MissingError
 from job.identity import json_digest
 from job.storage.folders import MANIFEST, Manifest, read_manifest_file
-from job.storage.keys import below, is_below, relative_to
+from job.storage.keys import below, is_below
 from job.storage.open import InputFile, open_store
 from job.summarization.identity import hash_identity, hash_identity_of_challenger
-from job.summarization.nights_before import DATE, is_in_anchors
+from job.summarization.nights_before import DATE, inside_anchors
 from job.summarization.output import SHADOW_ENDING, Output, open_output
 from job.summarization.writers import unescaped
 from job.summarization.written import written_files, written_rows
@@ -120,14 +120,13 @@ def find_nights(
 
 
 def _warn_of_anchors(nights: Sequence[Night], uri: str) -> None:
-    uris = [night.output.uri for night in nights]
-    inside = [each for each in uris if is_in_anchors(relative_to(uri, each))]
+    inside = inside_anchors(uri, (night.output.uri for night in nights))
     if inside:
         warn(
             "outputs below a folder `anchors` count as nights that agents have read: if they are "
             "those of recap watch, name their folder in the key anchors",
             count=len(inside),
-            first=min(inside),
+            first=inside[0],
         )
 
 

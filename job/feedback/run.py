@@ -150,8 +150,10 @@ def _check_verdicts_are_known(rows: Sequence[Verdict | Unmatched]) -> None:
         return
     groups.sort(key=len, reverse=True)
     count = number_of(sum(len(same) for same in groups), "row has", "rows have")
-    lines = [f"{count} a verdict that means neither up nor down, and without these rows the rest"]
-    lines[0] += " would be biased:"
+    lines = [
+        f"{count} a verdict that means neither up nor down, and without these rows the rest would "
+        "be biased:"
+    ]
     for same in groups[:MAX_UNKNOWN_VERDICTS]:
         rows_of_value = number_of(len(same), "row", "rows")
         lines.append(f"  {rows_of_value}, such as {same[0].source}: {same[0].detail}")

@@ -1,7 +1,7 @@
 """The nights before one whose output has a date in its name, read from their manifests."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 from job.config.sections import StorageSection
 from job.errors import DamagedError, ForbiddenError, MissingError
 from job.storage.folders import read_manifest_file
+from job.storage.keys import relative_to
 from job.summarization.output import open_output
 from job.summarization.records import Counts
 from job.summarization.sample import Lengths
@@ -53,9 +54,12 @@ class ComparedNight:
         )
 
 
-def is_in_anchors(key: str) -> bool:
-    """Return True if the key of an output has a folder `anchors`, where the pages put anchors."""
-    return ANCHORS in key.split("/")
+def inside_anchors(above: str, uris: Iterable[str]) -> list[str]:
+    """Return the outputs that lie in a folder `anchors`, where the pages put anchors, by URI.
+
+    `above` is the folder or prefix that all are at or below: its own name does not count.
+    """
+    return sorted(uri for uri in uris if ANCHORS in relative_to(above, uri).split("/"))
 
 
 def read_nights_before(uri: str, storage: StorageSection) -> list[ComparedNight]:

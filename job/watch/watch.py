@@ -14,9 +14,8 @@ from datetime import UTC, datetime, timedelta
 from job.config.watch_config import WatchConfig
 from job.errors import AlarmError, DamagedError, MissingError, RetryError
 from job.printable import number_of
-from job.storage.keys import relative_to
 from job.storage.open import open_store
-from job.summarization.nights_before import is_in_anchors
+from job.summarization.nights_before import inside_anchors
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
 from job.watch.languages import compare_languages
@@ -154,13 +153,13 @@ def _warn_of_anchors(config: WatchConfig, found: Nights) -> None:
     """Warn if nights lie in a folder that has the name of anchors, and no key says so."""
     above = open_store(config.nights, config.storage).uri
     uris = [*(night.uri for night in found.nights), *found.of_the_same_day]
-    inside = [uri for uri in uris if is_in_anchors(relative_to(above, uri))]
+    inside = inside_anchors(above, uris)
     if inside:
         warn(
             "outputs below a folder `anchors` count as nights: if they are anchors, name their "
             "folder in the key anchors",
             count=len(inside),
-            first=min(inside),
+            first=inside[0],
         )
 
 
