@@ -55,14 +55,19 @@ def versions() -> dict[str, str]:
 
     recap's ends with a digest of its code, which also changes between two releases.
     """
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
+    found = {name: _installed_version(name) for name in LIBRARIES}
     found["recap"] += f"+{_own_code_digest()}"
     return found
+
+
+# Read once: each version is in a text of metadata that takes milliseconds to parse, and a training
+# asks for all of them with every checkpoint.
+@cache
+def _installed_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 # Computed once: every checkpoint records the digest of the code that runs, even if somebody changes
