@@ -114,8 +114,7 @@ def load_config(
     value = replace_variables(document.value, (), document, variables)
 
     mistakes = [*document.mistakes, *secrets_in(value, document.locations)]
-    fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
-    wanted = command or fitting
+    wanted = command or _fitting_command(value)
     # The input of a night with a variable is another one each night, and some have no records.
     if wanted == "summarize" and has_variable(document.value.get("input")):
         _allow_empty_input(value)
@@ -128,6 +127,7 @@ def load_config(
     mistakes += found
     if mistakes or config is None:
         text = report(source.name, mistakes)
+        fitting = _fitting_command(value)
         if command and _is_meant_for(fitting, command, value):
             others = f"its keys are those of `recap {fitting}`, and this is `recap {command}`"
             text = f"{source.name}: {others}\n\n{text}"
@@ -237,6 +237,11 @@ def _allow_empty_input(value: dict[str, Any]) -> None:
     limits = value.setdefault("limits", {})
     if isinstance(limits, dict):
         limits.setdefault("min_records", 0)
+
+
+def _fitting_command(value: Mapping[str, Any]) -> Command:
+    """Return the command whose keys fit a config best."""
+    return min(CONFIGS, key=lambda name: _misfit(name, value))
 
 
 def _is_meant_for(other: Command, command: Command, value: Mapping[str, Any]) -> bool:
