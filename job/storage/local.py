@@ -134,6 +134,15 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         path = self._root / check_key(key, self.uri)
+        # Only a link below the root can lead out of it. Resolving whole paths asks the file system
+        # for each folder above the root, too.
+        inside = path.relative_to(self._root)
+        if any(os.path.islink(self._root / part) for part in (inside, *inside.parents[:-1])):
+            self._refuse_outside(path)
+        return path
+
+    def _refuse_outside(self, path: Path) -> None:
+        """Raise DataError if a link leads out of the root."""
         root = Path(os.path.realpath(self._root))
         # The folder is where a new file would be created, the path is what an old one links to.
         for checked in (path.parent, path):
@@ -143,7 +152,6 @@ class LocalStore:
                     f"{path} leads out of {self.uri}, to {real}; name the target itself in the "
                     "config"
                 )
-        return path
 
     def _below(self, folder: Path, prefix: str, skip: Skip | None) -> Iterator[Entry]:
         with reading(folder):
