@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from job.cli import run
-from job.model.libraries import importing
+from job.model.libraries import importing, without_compiler
 from job.storage.aws_session import new_session
 from job.telemetry import LOGGER
 from tests.chromium import Tab, open_chromium
@@ -47,8 +47,12 @@ VARIABLES_OF_OTHER_SERVICES = (
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Look for no garbage among libraries and tests, which are millions of objects that stay."""
-    with importing():
+    """Import libraries and tests without what takes seconds and that no test needs.
+
+    The garbage collector would look at millions of objects that stay, and bitsandbytes would
+    import torch's compiler.
+    """
+    with importing(), without_compiler():
         return (yield)
 
 

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.model.libraries import import_bitsandbytes
 from tests.faults.forks import load
 
 HEAVY = (
-    "bitsandbytes",
     "peft",
     "transformers.models.llama.modeling_llama",
     "trl",
@@ -34,6 +34,7 @@ HEAVY = (
 
 
 def main() -> None:
+    import_bitsandbytes()
     load(HEAVY)
     for line in sys.stdin:
         trial = json.loads(line)
