@@ -137,8 +137,8 @@ docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and tables o
 
 bench: $(INSTALLED) $(AWS) $(VLLM)/.installed $(UNSLOTH) ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in 'train_speed --rows demo' 'train_speed --rows mixed' checkpoint_cost rows_scale \
-			summarize_scale busy_machine transfers; do \
+	@for name in 'train_speed --rows demo' 'train_speed --rows mixed' step_options checkpoint_cost \
+			rows_scale summarize_scale busy_machine transfers; do \
 		PYTHONPATH=$(UNSLOTH) $(ON_CPU) $(BIN)/python -m benchmarks.$$name | tee "build/bench/$$name.txt"; \
 	done
 	@$(ON_CPU) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl

@@ -76,8 +76,8 @@ def measurements(shape: str = "7b", small: str = "1b") -> list[Measurement]:
             "phases", "From the start of a command", _one("phases", small, 100, conversations=16)
         ),
         _memory([shape] if is_tiny else ["7b", "1b", "13b"], is_tiny),
+        _step_options(shape, "4x24" if is_tiny else "tweetsumm"),
         _compiled(shape, 2 if is_tiny else 32),
-        _compiled_layers(shape, "4x24" if is_tiny else "tweetsumm"),
     ]
 
 
@@ -224,13 +224,15 @@ def _compiled(shape: str, rows: int) -> Measurement:
     )
 
 
-def _compiled_layers(shape: str, rows: str) -> Measurement:
+def _step_options(shape: str, rows: str) -> Measurement:
     plain = {"kind": "training", "shape": shape, "rows": rows, "recipe": "recap", "config": FAST}
-    compiled = {**plain, "config": merged(FAST, {"training": {"compile": True}})}
+    variants = {"recap, fast": plain}
+    for name, key in (("fused adapter", "fused_lora"), ("compiled layers", "compile")):
+        variants[name] = {**plain, "config": merged(FAST, {"training": {key: True}})}
     return Measurement(
-        "compiled-layers",
-        "Training with training.compile",
-        [Group({"recap, fast": plain, "compiled layers": compiled}, rounds=2, seconds=120)],
+        "step-options",
+        "Training with training.fused_lora, and with training.compile",
+        [Group(variants, rounds=2, seconds=150)],
         {"conversations_per_second": "conversations/s", "peak_gb": "peak GB"},
         "conversations_per_second",
     )

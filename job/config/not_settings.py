@@ -68,8 +68,8 @@ _NAMES_BY_ANSWER = {
     "not used; logits are computed in chunks anyway; remove it": """
         cut_cross_entropy enable_liger_kernel flash_attn_cross_entropy flash_attn_fuse_mlp
         flash_attn_fuse_qkv flash_attn_rms_norm liger_cross_entropy
-        liger_fused_linear_cross_entropy liger_kernel_config lora_mlp_kernel lora_o_kernel
-        lora_qkv_kernel use_liger_kernel use_unsloth use_unsloth_gc""",
+        liger_fused_linear_cross_entropy liger_kernel_config use_liger_kernel
+        use_unsloth use_unsloth_gc""",
     "not used: attention is that of PyTorch (model.attention); remove it": """
         eager_attention flash_optimum s2_attention xformers_attention""",
     "layers are compiled by TorchInductor, or not at all: training.compile; remove it": """

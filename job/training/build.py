@@ -25,6 +25,7 @@ from job.storage.scratch import cache_folder
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
+from job.training.fused_lora import fuse_adapter, is_wanted
 from job.training.intervals import interval, steps_per_epoch
 from job.training.methods import SummaryTrainer
 from job.training.needs import Needs
@@ -111,6 +112,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         put_back(trainer.model, starting)
     if section.compile:
         compile_layers(trainer.model)
+    elif is_wanted(section):
+        fuse_adapter(trainer.model)
     return trainer
 
 

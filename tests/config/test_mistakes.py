@@ -187,6 +187,16 @@ def test_one_report_has_all_mistakes_in_the_order_of_the_file(config_text):
             "line 5  training  deterministic promises the same bytes, which code that is compiled "
             "anew in each process does not give: leave compile or deterministic out",
         ),
+        (
+            "training: {fused_lora: true, distribution: fsdp, optimizer: adamw_torch}",
+            "line 5  training  fused_lora: true is not for distribution: fsdp: leave one of them "
+            "out",
+        ),
+        (
+            "training: {fused_lora: true, compile: true}",
+            "line 5  training  compile makes few operations of the adapter's, too: leave compile "
+            "or fused_lora out",
+        ),
         ("lora: {r: 8}\nlora: {r: 9}", "line 6  lora  is set twice, first on line 5; keep one"),
         ("lora: {? [a, b] : 1}", "line 5  lora.?  a key must be a single name"),
     ],

@@ -197,3 +197,12 @@ def test_packed_rows_learn_what_their_conversations_do_alone(folder, kernel, mon
         model = train_fast(run, 1)
         found.append(validation_loss(model, run.data.rows.validation.dataset))
     assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+def test_an_adapter_in_fused_operations_learns_what_it_does_in_peft(folder):
+    found = []
+    for is_fused in (True, False):
+        run = prepare_run(folder, fused_lora=is_fused, max_steps=15, dropout=0.0)
+        model = train_fast(run, 1)
+        found.append(validation_loss(model, run.data.rows.validation.dataset))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
