@@ -225,8 +225,8 @@ class TrainingSection(Section):
         None,
         description="Compute each layer of the adapter together with its layer of the base, in "
         "fewer operations, for training alone. The results are those of peft within rounding. "
-        "Layers with lora.dropout or dora stay peft's. null does so on CPUs, where it takes a "
-        "tenth less time. Not yet tried on a GPU.",
+        "Layers with lora.dropout or dora stay peft's. null does so on CPUs, where it was found "
+        "to be faster. Not yet tried on a GPU.",
     )
 
     @property
