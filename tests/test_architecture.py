@@ -4,10 +4,13 @@ Each rule is one test. It looks at every file and lists all that break it.
 """
 
 import ast
+import gc
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 JOB = sorted((ROOT / "job").rglob("*.py"))
@@ -61,6 +64,16 @@ ERROR_WITHOUT_VERB = re.compile(r"(?:^|\.\s+)\w+Error (?:\(\w+\) )?(?:for|if|unl
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _million_nodes() -> Iterator[None]:
+    """Keep the garbage collector from looking at all nodes again and again, here and later on."""
+    gc.disable()
+    yield
+    functions_of.cache_clear()
+    tree_of.cache_clear()
+    gc.enable()
+
+
 @cache
 def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
@@ -71,6 +84,7 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(text_of(path))
 
 
+@cache
 def functions_of(path: Path) -> list[Function]:
     return [node for node in ast.walk(tree_of(path)) if isinstance(node, Function)]
 
