@@ -9,14 +9,31 @@ from pathlib import Path
 
 from tests.faults.trials import QUIET, ROOT
 
-TOGETHER = """
+# Loads the libraries once for all ranks, which are forks of it.
+FORKS = """
 import json, os, sys
+import torch
+from accelerate import PartialState
+import job.training.ranks
+children = []
+for variables in json.loads(sys.argv[1]):
+    children.append(os.fork())
+    if children[-1] == 0:
+        os.environ.update(variables)
+        exec(sys.argv[2])
+        os._exit(0)
+statuses = [os.waitpid(child, 0)[1] for child in children]
+print(json.dumps([os.waitstatus_to_exitcode(status) for status in statuses]))
+"""
+
+TOGETHER = """
+import os
 from pathlib import Path
 import torch
 from accelerate import PartialState
 from job.errors import RetryError
 from job.training.ranks import agree, bring_together, from_first
-rank, disk = int(os.environ["RANK"]), Path(sys.argv[1])
+rank, disk = int(os.environ["RANK"]), Path(os.environ["DISK"])
 PartialState(cpu=True)
 folder = disk / "checkpoint-2"
 folder.mkdir(parents=True)
@@ -45,14 +62,16 @@ def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[i
         port = probe.getsockname()[1]
     met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     met |= {"WORLD_SIZE": str(len(processes)), "LOCAL_WORLD_SIZE": str(local)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code, str(disk)],
-            cwd=ROOT, env=os.environ | QUIET | met | {"RANK": str(rank), "LOCAL_RANK": str(place)},
-        )
+    ranks = [
+        met | {"RANK": str(rank), "LOCAL_RANK": str(place), "DISK": str(disk)}
         for rank, (disk, place) in enumerate(processes)
-    ]  # fmt: skip
-    return [process.wait() for process in started]
+    ]
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, json.dumps(ranks), code]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | QUIET, stdout=subprocess.PIPE, text=True, check=True
+    )
+    codes: list[int] = json.loads(done.stdout)
+    return codes
 
 
 def test_two_machines_gather_their_files_and_must_agree(tmp_path: Path) -> None:
@@ -75,12 +94,12 @@ def test_two_machines_gather_their_files_and_must_agree(tmp_path: Path) -> None:
 
 
 ONCE = """
-import os, sys
+import os
 from pathlib import Path
 from accelerate import PartialState
 import torch
 from job.training.ranks import once_per_machine
-machine = Path(sys.argv[1])
+machine = Path(os.environ["DISK"])
 PartialState(cpu=True)
 def make():
     with (machine / "made").open("a") as file:
