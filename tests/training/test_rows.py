@@ -49,7 +49,7 @@ def varied(count, seed=5):
 
     found = []
     for number in range(count):
-        most = rng.choice([4, 4, 12, 12, 40, 1500])
+        most = rng.choice([4, 4, 12, 12, 40, 400])
         turns = [Turn(rng.choice(["customer", "agent", "bot"]), text(most)) for _ in range(8)]
         turns.append(Turn("agent", "Bye."))
         references = [text(6) for _ in range(rng.randrange(1, 3))] + [text(rng.choice([6, 6, 200]))]
