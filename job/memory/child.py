@@ -15,6 +15,7 @@ from job.errors import RecapError, shortened
 from job.launch.processes import die_with_parent
 from job.launch.variables import variables_of_no_rank
 from job.memory.estimate import Estimate, Question, Unknown, estimate
+from job.model.libraries import DISABLE_COMPILER
 from job.safe_path import safe_variables
 
 TIMEOUT_SECONDS = 600
@@ -25,8 +26,9 @@ def ask_child(
 ) -> Estimate | Unknown:
     """Return the answer of another process, or why there is none. Takes some seconds."""
     kept = variables_of_no_rank(os.environ)
-    # On a machine with a GPU, `auto` would mean its dtype, and libraries would look for it.
-    own = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # On a machine with a GPU, `auto` would mean its dtype, and libraries would look for it. It
+    # compiles nothing: bitsandbytes would import the compiler, which takes a second.
+    own = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", DISABLE_COMPILER: "1"}
     environment = kept | safe_variables(kept) | own
     try:
         ended = subprocess.run(

@@ -1,6 +1,7 @@
 """Claims about the reload of an adapter in a fresh process before anything of it is visible."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from job.evaluation.reload import Agreement, Compared, Reload, is_close, judge
 from job.inference.engine import to_answer
 from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
+from job.model.libraries import DISABLE_COMPILER
 from job.storage.folders import verify_folder
 from job.training import plain_load, plain_process
 from job.training.plain_process import PlainLoadError, PlainModel, PlainProcess
@@ -194,7 +196,8 @@ def test_a_process_without_an_answer_says_why(program, why, is_of_machine, tmp_p
 def ended_program(stdin: str) -> int:
     """Return the exit code of the program: stdin ends, as when the parent is killed."""
     command = [sys.executable, "-P", plain_load.__file__]
-    return subprocess.run(command, input=stdin, text=True, check=False).returncode
+    own = os.environ | {DISABLE_COMPILER: "1"}  # as a training starts it
+    return subprocess.run(command, input=stdin, text=True, check=False, env=own).returncode
 
 
 def test_the_program_ends_with_the_process_that_started_it(fetched, engine, tmp_path):
