@@ -26,12 +26,13 @@ def render(package: str, template: str, **values: Any) -> str:
 
     All text is escaped, and its control characters are shown as their codes.
     """
-    return _environment(package).get_template(template).render(**values)
+    return environment(package).get_template(template).render(**values)
 
 
 @cache
-def _environment(package: str) -> Environment:
-    environment = Environment(
+def environment(package: str) -> Environment:
+    """Return the environment of the templates in `package`, which compiles each of them once."""
+    made = Environment(
         # A package has its templates beside its modules; the kit's have a folder.
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("job.pages")]),
         autoescape=True,
@@ -41,10 +42,10 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     for name in FILTERS_THAT_MAKE_HTML:
-        del environment.filters[name]
+        del made.filters[name]
     style, script = _own("page.css"), _own("page.js")
-    environment.globals.update(style=style, script=script, policy=_policy(style, script))
-    return environment
+    made.globals.update(style=style, script=script, policy=_policy(style, script))
+    return made
 
 
 def _shown(value: Any) -> Any:

@@ -36,6 +36,7 @@ HEAVY = (
 def main() -> None:
     import_bitsandbytes()
     load(HEAVY)
+    _warm_up()
     for line in sys.stdin:
         trial = json.loads(line)
         child = os.fork()
@@ -44,6 +45,18 @@ def main() -> None:
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _warm_up() -> None:
+    """Make here what each training would make anew: templates of pages, and tables of weights."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    from job.pages.render import environment
+
+    pages = environment("job.evaluation")
+    for name in pages.list_templates(extensions=["html"]):
+        pages.get_template(name)
+    get_checkpoint_conversion_mapping("llama")
 
 
 def _train(work: Path, environment: dict[str, str]) -> int:
