@@ -3,6 +3,7 @@
 S3 is a server of the real protocol; the Hub is a stand-in.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -30,6 +31,10 @@ from tests.tiny import make_base
 
 # A shell starts background jobs with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# By default, a collection of the youngest objects begins with every 700 of them. Tests make few
+# cycles, and those that claim what is garbage collect it themselves.
+gc.set_threshold(50_000)
 
 # The folders with the longest tests start first, so that no worker is left with one at the end.
 SLOW_FOLDERS = ("tests/training/", "tests/bases/", "tests/demo/", "tests/faults/", "tests/infra/")
