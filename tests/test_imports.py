@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PLAN = """
 import sys
 from job.config.load import load_config
@@ -63,5 +65,6 @@ def test_the_plan_of_a_training_that_starts_imports_no_torch(base_folder: Path, 
     assert imported(PLAN, str(path)) == ""
 
 
+@pytest.mark.quality  # a process that loads the libraries: 10 CPU seconds
 def test_a_training_imports_no_compiler():
     assert imported(WORKER) == ""

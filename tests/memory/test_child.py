@@ -37,6 +37,7 @@ def test_a_process_that_dies_leaves_the_memory_unknown(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.quality  # the process loads the libraries: 12 CPU seconds
 def test_the_question_and_the_answer_survive_the_way(tmp_path: Path) -> None:
     script = (
         "import pickle, sys; asked = pickle.load(sys.stdin.buffer);"

@@ -1,4 +1,4 @@
-"""Claims about the real command: from S3 to S3 with an adapter; stopped, and killed."""
+"""Claims about the command: from S3 to S3 with an adapter; stopped, and killed."""
 
 import os
 import signal
@@ -61,13 +61,8 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path, recap):
         adapter=f"{s3.uri}/runs/tiny/adapter",
         output=f"{s3.uri}/out/dt={{date}}/",
     )
-    done = subprocess.run(
-        [*command(config), "--var", "date=2026-01-31"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = recap("summarize", config, "--var", "date=2026-01-31")
+    assert done.code == 0, done.err
     again = recap("summarize", config, "--var", "date=2026-01-31")
     assert again.code == 0, again.err
     assert "already done" in again.err

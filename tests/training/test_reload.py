@@ -200,6 +200,7 @@ def ended_program(stdin: str) -> int:
     return subprocess.run(command, input=stdin, text=True, check=False, env=own).returncode
 
 
+@pytest.mark.quality  # the program loads the libraries: 7 CPU seconds
 def test_the_program_ends_with_the_process_that_started_it(fetched, engine, tmp_path):
     answer = tmp_path / "answer.json"
     endless = request(fetched, engine, ends=[1], max_new_tokens=10**6, answer=str(answer))
@@ -224,6 +225,10 @@ def test_a_process_started_ahead_ends_without_a_question(tmp_path):
         waiting = process._waiting
         assert waiting.poll() is None
     assert waiting.returncode == -signal.SIGKILL
+
+
+@pytest.mark.quality  # the program loads the libraries: 7 CPU seconds
+def test_the_program_ends_without_a_request():
     assert ended_program("") == 1
 
 
