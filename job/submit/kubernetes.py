@@ -213,8 +213,10 @@ def _owned_by(cron_job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _template_from_file(path: Path, name: str) -> dict[str, Any]:
     """Return the CronJob of this name from a file of manifests."""
+    # In C, ten times as fast, where PyYAML was built with it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))
     except (OSError, UnicodeDecodeError) as error:
         raise MissingError(f"--template {path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:

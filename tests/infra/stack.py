@@ -29,11 +29,11 @@ PSEUDO = {
 }
 
 
-class _Tags(yaml.SafeLoader):
+class _Tags(yaml.CSafeLoader):
     """CloudFormation's short forms (!Ref) as their long ones ({Ref: …})."""
 
 
-def _long(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _long(loader: yaml.CSafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     if isinstance(node, yaml.ScalarNode):
         value: Any = loader.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
