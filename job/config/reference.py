@@ -5,9 +5,11 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from job.config.commands import CONFIGS, Command
+from job.config.validate import schema_of
 from job.config.wording import Schema, is_section, options, wanted
 
 INTRODUCTION = """\
@@ -48,8 +50,7 @@ ABOUT = {
 
 def schema(command: Command) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of the config of `command`."""
-    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return draft | CONFIGS[command].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema_of(command)}
 
 
 def markdown() -> str:
@@ -67,6 +68,7 @@ def markdown() -> str:
     return "\n".join(parts)
 
 
+@cache
 def _sections() -> list[tuple[str, list[Command]]]:
     """Return each section with the commands that have it in this form, ordered by path."""
     shapes: dict[tuple[str, str], list[Command]] = {}
