@@ -81,6 +81,19 @@ def test_activation_checkpointing_changes_no_loss(train_steps):
 
 
 @pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_fused_layers_of_an_adapter_learn_what_those_of_peft_learn(train_steps, quantization):
+    losses = {}
+    for is_on in (True, False):
+        sections = {
+            "model": {"quantization": quantization},
+            "lora": {"dropout": 0.0},
+            "training": {**PLAIN, "fused_lora": is_on},
+        }
+        losses[is_on] = train_steps(f"fused-{is_on}", sections).losses
+    assert losses[True] == pytest.approx(losses[False], rel=NOISE)
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
 def test_packed_rows_attend_by_torchs_kernel(tmp_path, cuda, quantization, monkeypatch):
     if torch_kernel() is None:
         pytest.skip("this GPU has no kernel for rows of any length")
