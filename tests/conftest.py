@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # By default, a collection of the youngest objects begins with every 700 of them. Tests make few
 # cycles, and those that claim what is garbage collect it themselves.
-gc.set_threshold(50_000)
+gc.set_threshold(10_000)
 
 # The folders with the longest tests start first, so that no worker is left with one at the end.
 SLOW_FOLDERS = ("tests/training/", "tests/bases/", "tests/demo/", "tests/faults/", "tests/infra/")
