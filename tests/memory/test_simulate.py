@@ -1,6 +1,7 @@
 """Claims about simulated steps: of few layers as of all, and what a GPU does otherwise."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache  # tests ask for some of them twice, and each takes a second or two
 def peak_of(folder: Path, device: Device = AMPERE, recomputed: int | None = 1) -> Peak:
     dtype = "bfloat16" if device.has_flash else "float16"
     section = ModelSection.model_validate({"base": str(folder), "dtype": dtype})
@@ -46,12 +48,13 @@ def peak_of(folder: Path, device: Device = AMPERE, recomputed: int | None = 1) -
     return simulate(subject, Step(rows, device, "adamw_torch_fused", recomputed))
 
 
+@pytest.mark.quality  # 9 CPU seconds
 def test_few_layers_are_simulated_as_exactly_as_all(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_few = peak_of(folder)
     monkeypatch.setattr(simulation, "MIN_LAYERS_TO_SKIP", LAYERS + 1)
-    assert of_few.parts == peak_of(folder).parts
+    assert of_few.parts == peak_of.__wrapped__(folder).parts
 
 
 def test_recomputing_layers_keep_less(folder: Path) -> None:
