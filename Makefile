@@ -91,7 +91,7 @@ clean: ## delete what the targets made, except the environments (.venv…)
 
 ##@ To change recap
 
-test: $(INSTALLED) ## run the tests: no network, two cores, about five minutes
+test: $(INSTALLED) ## run the tests: no network, two cores, five to ten minutes
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## kill and damage real runs, hundreds of times: half an hour
