@@ -56,6 +56,28 @@ def judged_records(method: str, count: int, first: int = 0) -> list[dict[str, An
     return found
 
 
+def gradients_of(model: Any) -> Any:
+    """Return the gradients of all trained weights as one vector."""
+    import torch
+
+    trained = [weight.grad for weight in model.parameters() if weight.requires_grad]
+    return torch.cat([gradient.flatten() for gradient in trained])
+
+
+def first_step(trainer: Any) -> tuple[float, Any]:
+    """Return the loss and the gradients of a trainer's first step, on the CPU."""
+    import torch
+
+    trainer.choose_forward(trainer.model)
+    trainer.prepare_rows(trainer.model)
+    trainer.current_gradient_accumulation_steps = 1
+    torch.manual_seed(1)
+    batches = iter(trainer.get_train_dataloader())
+    (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
+    loss = trainer.training_step(trainer.model, step, learned).item()
+    return loss, gradients_of(trainer.model)
+
+
 @pytest.fixture
 def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
     """Return a config that trains for a few steps, with all its data under tmp_path."""

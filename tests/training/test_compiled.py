@@ -15,7 +15,7 @@ from job.model.fetch import Base
 from job.model.load import load_base
 from job.training import compiled
 from job.training.compiled import compile_layers
-from tests.training.conftest import judged_records, write_jsonl
+from tests.training.conftest import first_step, gradients_of, judged_records, write_jsonl
 
 LENGTHS = (20, 33, 48, 17)
 
@@ -32,11 +32,6 @@ def gradients(model: Any, ids: torch.Tensor) -> torch.Tensor:
     model.zero_grad()
     model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     return gradients_of(model)
-
-
-def gradients_of(model: Any) -> torch.Tensor:
-    trained = [weight.grad for weight in model.parameters() if weight.requires_grad]
-    return torch.cat([gradient.flatten() for gradient in trained])
 
 
 @pytest.mark.quality  # 25 CPU seconds each
@@ -92,14 +87,9 @@ def test_a_compiled_training_has_the_gradients_of_a_plain_one(
     for is_compiled in (False, True):
         torch.manual_seed(2)
         trainer = trainer_of(config, compile=is_compiled)
-        trainer.choose_forward(trainer.model)
-        trainer.prepare_rows(trainer.model)
-        trainer.current_gradient_accumulation_steps = 1
-        torch.manual_seed(1)
-        batches = iter(trainer.get_train_dataloader())
-        (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
-        losses.append(trainer.training_step(trainer.model, step, learned).item())
-        found.append(gradients_of(trainer.model))
+        loss, gradients_of_step = first_step(trainer)
+        losses.append(loss)
+        found.append(gradients_of_step)
     graphs = counters["stats"]["unique_graphs"]
     plain, ours = found
     difference = (ours - plain).norm() / plain.norm()

@@ -15,7 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.model.fetch import Base
 from job.model.load import load_base
 from job.training.fused_lora import fuse_adapter, is_wanted
-from tests.training.conftest import judged_records, write_jsonl
+from tests.training.conftest import first_step, gradients_of, judged_records, write_jsonl
 
 ROUNDING = 2e-6  # of a norm, in float32
 
@@ -32,11 +32,6 @@ def make(folder: Path, quantization: str | None, **lora: Any) -> Any:
 
 def layers_of(model: Any) -> list[LoraLayer]:
     return [each for each in model.modules() if isinstance(each, LoraLayer)]
-
-
-def gradients_of(model: Any) -> torch.Tensor:
-    trained = [weight.grad for weight in model.parameters() if weight.requires_grad]
-    return torch.cat([gradient.flatten() for gradient in trained])
 
 
 def gradients(model: Any, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -202,12 +197,8 @@ def test_a_fused_training_has_the_gradients_of_a_plain_one(method, config, train
     for is_fused in (False, True):
         torch.manual_seed(2)
         trainer = trainer_of(config, fused_lora=is_fused)
-        trainer.choose_forward(trainer.model)
-        trainer.prepare_rows(trainer.model)
-        trainer.current_gradient_accumulation_steps = 1
-        batches = iter(trainer.get_train_dataloader())
-        (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
-        losses.append(trainer.training_step(trainer.model, step, learned).item())
-        found.append(gradients_of(trainer.model))
+        loss, gradients_of_step = first_step(trainer)
+        losses.append(loss)
+        found.append(gradients_of_step)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert difference(found[1], found[0]) < 1e-5
