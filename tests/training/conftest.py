@@ -56,6 +56,22 @@ def judged_records(method: str, count: int, first: int = 0) -> list[dict[str, An
     return found
 
 
+def learn_by(method: str, config: dict[str, Any], folder: Path) -> None:
+    """Let a config learn by a method, from judged answers in `folder` if it takes them."""
+    config["method"] = method
+    if method == "sft":
+        return
+    references = config["data"]["validation"]
+    config["data"] = {
+        name: str(write_jsonl(folder / f"{name}-judged.jsonl", judged_records(method, *rows)))
+        for name, rows in {"train": (24, 0), "validation": (6, 100)}.items()
+    }
+    if method == "reward":
+        del config["generation"]
+    else:
+        config["data"]["test"] = references
+
+
 def gradients_of(model: Any) -> Any:
     """Return the gradients of all trained weights as one vector."""
     import torch

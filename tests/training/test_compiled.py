@@ -15,7 +15,7 @@ from job.model.fetch import Base
 from job.model.load import load_base
 from job.training import compiled
 from job.training.compiled import compile_layers
-from tests.training.conftest import first_step, gradients_of, judged_records, write_jsonl
+from tests.training.conftest import first_step, gradients_of, learn_by
 
 LENGTHS = (20, 33, 48, 17)
 
@@ -74,15 +74,7 @@ def test_a_compiled_training_has_the_gradients_of_a_plain_one(
     monkeypatch.setattr(compiled.torch, "compile", traced)
     torch.compiler.reset()
     counters.clear()
-    config["method"] = method
-    if method != "sft":
-        config["data"] = {
-            name: str(write_jsonl(tmp_path / f"{name}-judged.jsonl", judged_records(method, *rows)))
-            for name, rows in {"train": (24, 0), "validation": (6, 100)}.items()
-        }
-        config["data"]["test"] = str(tmp_path / "validation.jsonl")
-    if method == "reward":
-        del config["data"]["test"], config["generation"]
+    learn_by(method, config, tmp_path)
     losses, found = [], []
     for is_compiled in (False, True):
         torch.manual_seed(2)

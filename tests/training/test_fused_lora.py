@@ -15,7 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.model.fetch import Base
 from job.model.load import load_base
 from job.training.fused_lora import fuse_adapter, is_wanted
-from tests.training.conftest import first_step, gradients_of, judged_records, write_jsonl
+from tests.training.conftest import first_step, gradients_of, learn_by
 
 ROUNDING = 2e-6  # of a norm, in float32
 
@@ -185,14 +185,7 @@ def test_without_a_wish_it_is_for_cpus(section, has_gpu, wanted, monkeypatch):
 @pytest.mark.usefixtures("places", "one_thread")
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward"])
 def test_a_fused_training_has_the_gradients_of_a_plain_one(method, config, trainer_of, tmp_path):
-    config["method"] = method
-    if method != "sft":
-        config["data"] = {
-            name: str(write_jsonl(tmp_path / f"{name}-judged.jsonl", judged_records(method, *rows)))
-            for name, rows in {"train": (24, 0), "validation": (6, 100)}.items()
-        }
-    if method == "reward":
-        del config["generation"]
+    learn_by(method, config, tmp_path)
     losses, found = [], []
     for is_fused in (False, True):
         torch.manual_seed(2)
